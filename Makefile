@@ -1,0 +1,42 @@
+# Two commands do everything: `make run` and `make test`. Each sets up what it needs, once.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench chaos clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: .venv/.ready  ## make .venv with the `orderstream` command, from locked dependencies
+
+.venv/.ready: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/.ready
+
+run: setup  ## everything on this machine: Kafka, PostgreSQL and the services; Ctrl-C stops it
+	@exec $(BIN)/orderstream up
+
+test: setup  ## every test
+	$(BIN)/python -m pytest
+
+check: setup  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: setup  ## format and sort imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## the figures of docs/benchmarks.md
+	$(BIN)/python -m bench
+
+chaos: setup  ## the long crash runs
+	$(BIN)/python -m pytest tests -m chaos --timeout 3600
+
+clean:  ## remove .venv and caches, not your data
+	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

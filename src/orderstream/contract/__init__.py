@@ -1,0 +1,1 @@
+"""What the services say to one another: values, events, topics, errors. Imports nothing of ours."""
