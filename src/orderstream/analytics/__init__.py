@@ -1,0 +1,1 @@
+"""3b: count: outcomes, rates, best sellers, how long a decision took."""

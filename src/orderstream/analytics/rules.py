@@ -1,0 +1,108 @@
+"""How events become numbers: a fold over a batch, given what each order counted as before."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orderstream.contract.events import InventoryRejected, InventoryReserved
+from orderstream.contract.values import quantities_by_sku
+
+CONFIRMED, REJECTED, FAILED = "CONFIRMED", "REJECTED", "FAILED"
+OUTCOMES = (CONFIRMED, REJECTED, FAILED)
+
+# Buckets grow by 2^(1/4) = 19 %, so a quantile read from them is at most that much too high.
+BUCKETS_PER_DOUBLING = 4
+LATENCY_MIN_MS = 1.0
+BUCKET_MAX = 120  # 2^30 ms: 12 days.
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An order was parked as a dead letter at this time."""
+
+    key: str
+    at: datetime
+
+
+Counted = InventoryReserved | InventoryRejected | Failed
+
+
+@dataclass(slots=True)
+class Changes:
+    """What to add to the counts, and what each order counts as from now on."""
+
+    outcome_of: dict[str, str] = field(default_factory=dict[str, str])
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    per_minute: Counter[tuple[datetime, str]] = field(default_factory=Counter[tuple[datetime, str]])
+    sold: Counter[str] = field(default_factory=Counter[str])
+    lost: Counter[str] = field(default_factory=Counter[str])
+    latency: Counter[int] = field(default_factory=Counter[int])
+
+
+def count(events: Iterable[Counted], counted_as: Mapping[str, str]) -> Changes:
+    """Count each order's outcome once. FAILED gives way to a decision, never the other way.
+
+    A failure stays in the minute in which it happened: minutes tell what happened then.
+    """
+    changes = Changes()
+    for event in events:
+        before = changes.outcome_of.get(event.key) or counted_as.get(event.key)
+        outcome = _outcome(event)
+        if before is not None and (before != FAILED or outcome == FAILED):
+            continue
+        changes.outcome_of[event.key] = outcome
+        changes.outcomes[outcome] += 1
+        if before is not None:
+            changes.outcomes[before] -= 1
+        if isinstance(event, Failed):
+            changes.per_minute[_minute(event.at), outcome] += 1
+            continue
+        changes.per_minute[_minute(event.decided_at), outcome] += 1
+        for sku, quantity in quantities_by_sku(event.items).items():
+            if isinstance(event, InventoryReserved):
+                changes.sold[sku] += quantity
+            elif sku in event.short:
+                changes.lost[sku] += quantity
+        changes.latency[bucket((event.decided_at - event.ordered_at).total_seconds() * 1000)] += 1
+    return changes
+
+
+def bucket(latency_ms: float) -> int:
+    """Return the bucket of a latency; a clock that ran backwards counts as no time at all."""
+    if latency_ms <= LATENCY_MIN_MS:
+        return 0
+    return min(math.ceil(math.log2(latency_ms) * BUCKETS_PER_DOUBLING), BUCKET_MAX)
+
+
+def latency_ms(of_bucket: int) -> float:
+    """Return the longest latency that a bucket holds."""
+    return LATENCY_MIN_MS * 2 ** (of_bucket / BUCKETS_PER_DOUBLING)
+
+
+def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:
+    """Return the latency that this share of orders did not exceed; None without orders."""
+    total = sum(histogram.values())
+    if not total:
+        return None
+    left = max(math.ceil(total * quantile), 1)
+    for of_bucket in sorted(histogram):
+        left -= histogram[of_bucket]
+        if left <= 0:
+            return round(latency_ms(of_bucket), 1)
+    return None
+
+
+def _outcome(event: Counted) -> str:
+    match event:
+        case InventoryReserved():
+            return CONFIRMED
+        case InventoryRejected():
+            return REJECTED
+        case Failed():
+            return FAILED
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)

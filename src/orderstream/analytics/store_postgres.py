@@ -1,0 +1,111 @@
+"""Counts in PostgreSQL."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import Connection
+
+from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
+from orderstream.contract.envelope import rfc3339
+from orderstream.runtime.database import Database
+
+ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
+COUNTED_AS = "SELECT order_id, outcome FROM counted WHERE order_id = ANY(%s)"
+REMEMBER = """
+    INSERT INTO counted (order_id, outcome) SELECT * FROM unnest(%s::text[], %s::text[])
+    ON CONFLICT (order_id) DO UPDATE SET outcome = excluded.outcome
+"""
+PER_OUTCOME = """
+    INSERT INTO per_outcome AS c (outcome, orders)
+    SELECT * FROM unnest(%s::text[], %s::bigint[]) ORDER BY 1
+    ON CONFLICT (outcome) DO UPDATE SET orders = c.orders + excluded.orders
+"""
+PER_MINUTE = """
+    INSERT INTO per_minute AS c (minute, outcome, orders)
+    SELECT * FROM unnest(%s::timestamptz[], %s::text[], %s::bigint[]) ORDER BY 1, 2
+    ON CONFLICT (minute, outcome) DO UPDATE SET orders = c.orders + excluded.orders
+"""
+PER_SKU = """
+    INSERT INTO per_sku AS c (sku, sold, lost)
+    SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ORDER BY 1
+    ON CONFLICT (sku) DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
+"""
+LATENCY = """
+    INSERT INTO latency AS c (bucket, orders)
+    SELECT * FROM unnest(%s::smallint[], %s::bigint[]) ORDER BY 1
+    ON CONFLICT (bucket) DO UPDATE SET orders = c.orders + excluded.orders
+"""
+TIMESERIES = """
+    SELECT minute, outcome, orders FROM per_minute
+    WHERE minute >= %s AND minute < %s ORDER BY minute, outcome
+"""
+TOP = "SELECT sku, sold, lost FROM per_sku ORDER BY sold DESC, sku LIMIT %s"
+
+
+class PostgresCounts:
+    """The CountStore on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def counted_as(self, tx: Connection, order_keys: Collection[str]) -> dict[str, str]:
+        """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
+        tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
+        return dict(tx.execute(COUNTED_AS, (list(order_keys),)).fetchall())
+
+    def add(self, tx: Connection, changes: Changes) -> None:
+        """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
+        if not changes.outcome_of:
+            return
+        orders = sorted(changes.outcome_of)
+        tx.execute(REMEMBER, (orders, [changes.outcome_of[order] for order in orders]))
+        tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
+        tx.execute(
+            PER_MINUTE,
+            (
+                [minute for minute, _ in changes.per_minute],
+                [outcome for _, outcome in changes.per_minute],
+                list(changes.per_minute.values()),
+            ),
+        )
+        skus = sorted(changes.sold.keys() | changes.lost.keys())
+        if skus:
+            tx.execute(
+                PER_SKU,
+                (skus, [changes.sold[sku] for sku in skus], [changes.lost[sku] for sku in skus]),
+            )
+        if changes.latency:
+            tx.execute(LATENCY, (list(changes.latency), list(changes.latency.values())))
+
+    def summary(self) -> dict[str, Any]:
+        """See CountStore."""
+        with self._database.transaction() as tx:
+            outcomes = dict(tx.execute("SELECT outcome, orders FROM per_outcome").fetchall())
+            histogram = dict(tx.execute("SELECT bucket, orders FROM latency").fetchall())
+        return {
+            "orders": sum(outcomes.values()),
+            "outcomes": {outcome: outcomes.get(outcome, 0) for outcome in OUTCOMES},
+            "decisionLatencyMs": {
+                "p50": quantile_ms(histogram, 0.5),
+                "p99": quantile_ms(histogram, 0.99),
+            },
+        }
+
+    def timeseries(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
+        """See CountStore."""
+        with self._database.transaction() as tx:
+            rows = tx.execute(TIMESERIES, (since, until)).fetchall()
+        minutes: dict[datetime, dict[str, int]] = {}
+        for minute, outcome, orders in rows:
+            minutes.setdefault(minute, dict.fromkeys(OUTCOMES, 0))[outcome] = orders
+        return [
+            {"minute": rfc3339(minute.astimezone(UTC)), "outcomes": outcomes}
+            for minute, outcomes in minutes.items()
+        ]
+
+    def top(self, limit: int) -> list[dict[str, Any]]:
+        """See CountStore."""
+        with self._database.transaction() as tx:
+            rows = tx.execute(TOP, (limit,)).fetchall()
+        return [{"sku": sku, "sold": sold, "lost": lost} for sku, sold, lost in rows]

@@ -1,0 +1,58 @@
+"""The command's root: what every subcommand shares, and how errors end."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orderstream import __version__
+from orderstream.contract.errors import ConfigurationError, OrderstreamError
+
+app = typer.Typer(
+    name="orderstream",
+    help="Orders as a stream of events on Apache Kafka: never lost, never doubled, never oversold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+errors = Console(stderr=True, highlight=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"orderstream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Hold the options of every command."""
+
+
+def main() -> None:
+    """Run the command; exit 0 when done, 1 when it failed, 2 when it was called wrongly."""
+    from orderstream.cli import commands  # Registers the subcommands.
+
+    del commands
+    try:
+        app()
+    except ConfigurationError as error:
+        for fault in error.faults:
+            errors.print(f"[red]orderstream:[/] {fault}", markup=True)
+        sys.exit(2)
+    except OrderstreamError as error:
+        errors.print("[red]orderstream:[/]", end=" ")
+        errors.print(str(error), markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,117 @@
+"""What happened, in the words all services share: one frozen, versioned type per event.
+
+On the wire each is a JSON object with camelCase names. A reader ignores fields it does not know,
+so fields may be added; a removed or retyped field needs a new version (design.md section 4).
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from orderstream.contract.errors import Malformed
+from orderstream.contract.values import ID_LENGTH_MAX, SKU_LENGTH_MAX, Line, text_fault
+
+T = TypeVar("T")
+
+RejectionReason = Literal["OUT_OF_STOCK", "UNKNOWN_SKU"]
+
+
+class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What every event says: which order, as the client wrote its id (number or text)."""
+
+    order_id: int | str
+    version: Literal[1] = 1
+
+    @property
+    def key(self) -> str:
+        """The order id as text: the Kafka key and the identity in every store."""
+        return str(self.order_id)
+
+
+class OrderCreated(Event, frozen=True, kw_only=True, rename="camel", gc=False):
+    """An order was accepted. `created_at` is absent when another program wrote the record."""
+
+    items: tuple[Line, ...]
+    user_id: int | str | None = None
+    created_at: datetime | None = None
+
+
+class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What inventory says of an order; repeats the order, so that readers need no join."""
+
+    items: tuple[Line, ...]
+    user_id: int | str | None
+    ordered_at: datetime
+    decided_at: datetime
+
+
+class InventoryReserved(Decision, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Every line of the order was set aside."""
+
+
+class InventoryRejected(Decision, frozen=True, kw_only=True, rename="camel", gc=False):
+    """No line was set aside; `short` names the SKUs that were missing."""
+
+    reason: RejectionReason
+    short: tuple[str, ...]
+
+
+encode = msgspec.json.Encoder().encode
+
+_created = msgspec.json.Decoder(OrderCreated).decode
+_reserved = msgspec.json.Decoder(InventoryReserved).decode
+_rejected = msgspec.json.Decoder(InventoryRejected).decode
+
+
+def decode_created(value: bytes | None) -> OrderCreated:
+    """Read an `order.created` record. Raises Malformed, naming the field at fault.
+
+    The record may come from a program that is not ours, so the limits are checked again here.
+    """
+    event = _read(_created, value)
+    if not event.items:
+        raise Malformed("an order needs at least one item", "items")
+    if fault := text_fault(event.key, ID_LENGTH_MAX):
+        raise Malformed(f"orderId {fault}", "orderId")
+    for line in event.items:
+        if line.qty < 1:
+            raise Malformed(f"qty must be at least 1, is {line.qty}", "items[].qty")
+        if fault := text_fault(line.sku, SKU_LENGTH_MAX):
+            raise Malformed(f"sku {fault}", "items[].sku")
+    return event
+
+
+def decode_reserved(value: bytes | None) -> InventoryReserved:
+    """Read an `inventory.reserved` record. Raises Malformed."""
+    return _read(_reserved, value)
+
+
+def decode_rejected(value: bytes | None) -> InventoryRejected:
+    """Read an `inventory.rejected` record. Raises Malformed."""
+    return _read(_rejected, value)
+
+
+def failed_order_key(key: bytes | None) -> str:
+    """Read whose order a dead letter is. Raises Malformed: then it is nobody's.
+
+    The key is all that can be relied on: the value may be what could not be read.
+    """
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("the key is not an order id") from error
+    if fault := text_fault(text, ID_LENGTH_MAX):
+        raise Malformed(f"the key {fault}")
+    return text
+
+
+def _read(decode: Callable[[bytes], T], value: bytes | None) -> T:
+    if value is None:
+        raise Malformed("the record has no value")
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from error

@@ -1,0 +1,35 @@
+"""The topics by the names a cluster gives them; the defaults are spec.md section 2."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Every topic of the flow. A record's key is the order id as text, in all of them."""
+
+    order_created: str = "order.created"
+    order_created_retry: str = "order.created.retry"
+    inventory_reserved: str = "inventory.reserved"
+    inventory_rejected: str = "inventory.rejected"
+    dead_letter_suffix: str = ".DLT"
+
+    def dead_letter(self, topic: str) -> str:
+        """Name the topic for records of `topic` that kept failing."""
+        return topic + self.dead_letter_suffix
+
+    @property
+    def order_created_dead(self) -> str:
+        """Where orders go that could not be processed; their status is then FAILED."""
+        return self.dead_letter(self.order_created)
+
+    def all(self) -> tuple[str, ...]:
+        """Every topic that must exist, in the order of the flow."""
+        return (
+            self.order_created,
+            self.order_created_retry,
+            self.order_created_dead,
+            self.inventory_reserved,
+            self.dead_letter(self.inventory_reserved),
+            self.inventory_rejected,
+            self.dead_letter(self.inventory_rejected),
+        )

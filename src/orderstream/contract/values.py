@@ -1,0 +1,48 @@
+"""The values every event is made of, and the limits that make one acceptable."""
+
+import re
+
+from msgspec import Struct
+
+QUANTITY_MAX = 1_000_000
+ITEMS_MAX = 500
+ID_LENGTH_MAX = 128
+SKU_LENGTH_MAX = 64
+NUMBER_MAX = 2**53 - 1  # The largest whole number that every JSON reader keeps exactly.
+
+# C0 and C1 control characters, and the separators that would break a log line or a Kafka key.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Line(Struct, frozen=True, gc=False):
+    """So many of one SKU."""
+
+    sku: str
+    qty: int
+
+
+def text_fault(value: str, length_max: int) -> str | None:
+    """Say what is wrong with an id or SKU, or None when it is acceptable."""
+    if not value or value.isspace():
+        return "must not be empty"
+    if len(value) > length_max:
+        return f"must have at most {length_max} characters, has {len(value)}"
+    if value.isascii() and value.isprintable():
+        return None
+    if _CONTROL.search(value):
+        return "must not contain control characters"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "must be valid Unicode text"
+    return None
+
+
+def quantities_by_sku(lines: tuple[Line, ...]) -> dict[str, int]:
+    """Sum the lines that name one SKU: two lines of three mugs want six mugs."""
+    if len(lines) == 1:
+        return {lines[0].sku: lines[0].qty}
+    wanted: dict[str, int] = {}
+    for line in lines:
+        wanted[line.sku] = wanted.get(line.sku, 0) + line.qty
+    return wanted

@@ -1,0 +1,80 @@
+"""THE MAP: the stages in the order an order meets them, and the topics each reads and writes.
+
+    client ── POST ──▶ order ── order.created ──▶ inventory ── inventory.reserved / .rejected ─┐
+                         │                            │                                        │
+                         │                            └── order.created.retry / .DLT           │
+                         └◀── view ◀───────── every topic ◀────────────────────────────────────┤
+                                              notification ◀───────────────────────────────────┤
+                                              analytics ◀──────────────────────────────────────┘
+
+`orderstream flow` prints it with the names in force; a test holds it against the stages.
+"""
+
+from dataclasses import dataclass
+
+from orderstream.contract.topics import Topics
+
+
+@dataclass(frozen=True)
+class Step:
+    """One service: what it does, what it reads and writes, and where its offsets are committed."""
+
+    service: str
+    does: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    offsets: str
+    code: str
+
+
+def flow(topics: Topics) -> tuple[Step, ...]:
+    """Return the steps of the flow with the topics by the names in force."""
+    t = topics
+    dead = t.dead_letter
+    return (
+        Step(
+            "order",
+            "accepts orders over HTTP",
+            (),
+            (t.order_created,),
+            "",
+            "orders/",
+        ),
+        Step(
+            "inventory",
+            "reserves stock, all lines or none",
+            (t.order_created, t.order_created_retry),
+            (
+                t.inventory_reserved,
+                t.inventory_rejected,
+                t.order_created_retry,
+                dead(t.order_created),
+            ),
+            "in the Kafka transaction of its results",
+            "inventory/",
+        ),
+        Step(
+            "view",
+            "keeps every order's page",
+            (t.order_created, t.inventory_reserved, t.inventory_rejected, dead(t.order_created)),
+            (dead(t.inventory_reserved), dead(t.inventory_rejected)),
+            "in the store transaction of its rows",
+            "order_view/",
+        ),
+        Step(
+            "notification",
+            "tells the customer",
+            (t.inventory_reserved, t.inventory_rejected, dead(t.order_created)),
+            (),
+            "in the store transaction of its rows",
+            "notification/",
+        ),
+        Step(
+            "analytics",
+            "counts",
+            (t.inventory_reserved, t.inventory_rejected, dead(t.order_created)),
+            (),
+            "in the store transaction of its rows",
+            "analytics/",
+        ),
+    )

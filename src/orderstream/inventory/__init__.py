@@ -1,0 +1,1 @@
+"""2: reserve stock for an order: OrderCreated -> InventoryReserved | InventoryRejected."""

@@ -1,0 +1,137 @@
+"""Stock over HTTP."""
+
+import csv
+import io
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi import Request as HttpRequest
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from orderstream.contract.values import SKU_LENGTH_MAX, text_fault
+from orderstream.inventory.store import StockLevel, StockStore, TooFew
+from orderstream.runtime.web import Problem, json_response
+
+ON_HAND_MAX = 10**12
+CSV_BYTES_MAX = 16 << 20
+
+OnHand = Annotated[int, Field(ge=0, le=ON_HAND_MAX, strict=True)]
+
+
+class NewLevel(BaseModel):
+    """What is on the shelf from now on."""
+
+    onHand: OnHand
+
+
+class Adjustment(BaseModel):
+    """What came in (+) or went out (-)."""
+
+    change: Annotated[int, Field(ge=-ON_HAND_MAX, le=ON_HAND_MAX, strict=True)]
+
+
+def stock_routes(store: StockStore) -> APIRouter:
+    """Read, set, adjust and import stock."""
+    routes = APIRouter(tags=["stock"])
+
+    @routes.get("/api/stock", summary="Stock, in order of SKU, page by page")
+    def list_stock(  # pyright: ignore[reportUnusedFunction]
+        after: Annotated[str, Query(description="go on behind this SKU")] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        levels = store.levels(after, limit + 1)
+        more = len(levels) > limit
+        return json_response(
+            {
+                "stock": [shown(level) for level in levels[:limit]],
+                "nextAfter": levels[limit - 1].sku if more else None,
+            }
+        )
+
+    @routes.get("/api/stock/{sku}", summary="On hand, reserved and available")
+    def get_stock(sku: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(shown(_known(sku, store.level(sku))))
+
+    @routes.put("/api/stock/{sku}", summary="Set what is on hand")
+    def put_stock(sku: str, level: NewLevel) -> Response:  # pyright: ignore[reportUnusedFunction]
+        _check(sku, "sku")
+        return json_response(shown(_set(store, [(sku, level.onHand)])[0]))
+
+    @routes.post("/api/stock/{sku}/adjust", summary="Add to what is on hand, or take away")
+    def adjust_stock(sku: str, adjustment: Adjustment) -> Response:  # pyright: ignore[reportUnusedFunction]
+        try:
+            return json_response(shown(_known(sku, store.adjust(sku, adjustment.change))))
+        except TooFew as error:
+            raise _conflict(error) from None
+
+    @routes.post(
+        "/api/stock:import",
+        summary="Set many at once from CSV (sku,onHand), all or none",
+        openapi_extra={"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    )
+    async def import_stock(request: HttpRequest) -> Response:  # pyright: ignore[reportUnusedFunction]
+        body = await request.body()
+        if len(body) > CSV_BYTES_MAX:
+            raise Problem(413, "too-large", f"A file may have at most {CSV_BYTES_MAX} bytes.")
+        levels = read_csv(body)
+        written = await run_in_threadpool(_set, store, levels)
+        return json_response({"imported": len(written)})
+
+    return routes
+
+
+def shown(level: StockLevel) -> dict[str, Any]:
+    """Return a stock level as the API shows it."""
+    return {
+        "sku": level.sku,
+        "onHand": level.on_hand,
+        "reserved": level.reserved,
+        "available": level.available,
+    }
+
+
+def read_csv(body: bytes) -> list[tuple[str, int]]:
+    """Read `sku,onHand` lines, with or without a heading; the last line of a SKU counts.
+
+    Raises Problem naming the line at fault.
+    """
+    levels: dict[str, int] = {}
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Problem(422, "invalid-request", "The file is not UTF-8 text.") from None
+    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
+        if not row or (number == 1 and row[0].strip().lower() == "sku"):
+            continue
+        if len(row) != 2 or not row[1].strip().isdigit() or int(row[1]) > ON_HAND_MAX:
+            said = f"Line {number} is not `sku,onHand` with a whole number of at least 0."
+            raise Problem(422, "invalid-request", said, field=f"line {number}")
+        sku = row[0].strip()
+        _check(sku, f"line {number}")
+        levels[sku] = int(row[1])
+    if not levels:
+        raise Problem(422, "invalid-request", "The file has no lines of `sku,onHand`.")
+    return list(levels.items())
+
+
+def _set(store: StockStore, levels: list[tuple[str, int]]) -> list[StockLevel]:
+    try:
+        return store.set_on_hand(levels)
+    except TooFew as error:
+        raise _conflict(error) from None
+
+
+def _check(sku: str, field: str) -> None:
+    if fault := text_fault(sku, SKU_LENGTH_MAX):
+        raise Problem(422, "invalid-request", f"The SKU {fault}.", field=field)
+
+
+def _known(sku: str, level: StockLevel | None) -> StockLevel:
+    if level is None:
+        raise Problem(404, "unknown-sku", f"Nobody has stocked {sku}; PUT it first.")
+    return level
+
+
+def _conflict(error: TooFew) -> Problem:
+    return Problem(409, "reserved", f"{error}.", sku=error.sku, reserved=error.reserved)

@@ -1,0 +1,1 @@
+"""3a: tell the customer, once per event and channel."""

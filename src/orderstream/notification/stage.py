@@ -1,0 +1,58 @@
+"""Reads what was decided and tells the customer, once per event."""
+
+from collections.abc import Sequence
+
+from psycopg import Connection
+
+from orderstream.contract.envelope import event_id
+from orderstream.contract.events import (
+    InventoryRejected,
+    InventoryReserved,
+    decode_rejected,
+    decode_reserved,
+    failed_order_key,
+)
+from orderstream.contract.topics import Topics
+from orderstream.notification.channels import Channel
+from orderstream.notification.rules import Failed, Notice, words
+from orderstream.notification.store import NoticeStore
+from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
+
+
+def notification_stage(store: NoticeStore, channels: Sequence[Channel], topics: Topics) -> Stage:
+    """Tell every channel of every decision.
+
+    The rows are written before the channel is told and committed after: a crash in between tells
+    again under the same event id, and none is ever missing.
+    """
+
+    def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
+        notices = [event for _, event in batch]
+        for channel in channels:
+            channel.tell(store.add(tx, channel.name, notices, batch.now), batch.now)
+        return ()
+
+    return Stage(
+        name="notification",
+        reads={
+            topics.inventory_reserved: lambda r: _notice(
+                "inventory.reserved", decode_reserved(r.value())
+            ),
+            topics.inventory_rejected: lambda r: _notice(
+                "inventory.rejected", decode_rejected(r.value())
+            ),
+            topics.order_created_dead: _failed,
+        },
+        handle=handle,
+        keeps=Keeps.OFFSETS_IN_STORE,
+        linger_s=0.02,
+    )
+
+
+def _notice(event_type: str, event: InventoryReserved | InventoryRejected) -> Notice:
+    return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event))
+
+
+def _failed(record: Record) -> Notice:
+    key = failed_order_key(record.key())
+    return Notice(event_id(key, "order.failed"), key, None, words(Failed(key)))

@@ -1,0 +1,86 @@
+"""Orders' pages over HTTP."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from orderstream.order_view.rules import Status
+from orderstream.order_view.store import Query as Wanted
+from orderstream.order_view.store import ViewStore
+from orderstream.runtime.web import Problem, json_response
+
+
+def view_routes(store: ViewStore) -> APIRouter:
+    """GET one order and lists of them."""
+    routes = APIRouter(tags=["orders"])
+
+    @routes.get("/api/orders/{order_id}", summary="One order: status, items, reason, timeline")
+    def get_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        page = store.get([order_id]).get(order_id)
+        if page is None:
+            raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
+        return json_response(page)
+
+    @routes.get("/api/orders", summary="Orders that fit, newest first, page by page")
+    def list_orders(  # pyright: ignore[reportUnusedFunction]
+        status: Annotated[str | None, Query(description="PENDING, CONFIRMED, ...")] = None,
+        userId: Annotated[str | None, Query(max_length=128)] = None,
+        sku: Annotated[str | None, Query(max_length=64)] = None,
+        since: Annotated[datetime | None, Query(alias="from")] = None,
+        until: Annotated[datetime | None, Query(alias="to")] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        cursor: Annotated[str | None, Query(max_length=400)] = None,
+    ) -> Response:
+        wanted = Wanted(
+            status=_status(status),
+            user_id=userId,
+            sku=sku,
+            since=_utc(since),
+            until=_utc(until),
+            before=None if cursor is None else decode_cursor(cursor),
+            limit=limit + 1,
+        )
+        found = store.find(wanted)
+        more = len(found) > limit
+        return json_response(
+            {
+                "orders": [page.shown for page in found[:limit]],
+                "nextCursor": encode_cursor(found[limit - 1].place) if more else None,
+            }
+        )
+
+    return routes
+
+
+def encode_cursor(place: tuple[datetime, str]) -> str:
+    """Return a cursor that goes on behind this place."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[datetime, str]:
+    """Read a cursor. Raises Problem for one that is not ours."""
+    try:
+        place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(place, type=tuple[datetime, str])
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        said = "The cursor is not one that this service gave; start again without it."
+        raise Problem(422, "invalid-request", said, field="cursor") from None
+
+
+def _status(name: str | None) -> Status | None:
+    if name is None:
+        return None
+    try:
+        return Status[name.upper()]
+    except KeyError:
+        known = ", ".join(status.name for status in Status)
+        said = f"There is no status {name!r}; there are {known}."
+        raise Problem(422, "invalid-request", said, field="status") from None
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

@@ -1,0 +1,91 @@
+"""How events become an order's page: a fold with one result, in whatever order they come."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+
+from orderstream.contract.events import Event, InventoryRejected, InventoryReserved, OrderCreated
+from orderstream.contract.values import Line
+
+
+class Status(IntEnum):
+    """The states of an order (spec.md section 4), ranked: a later state is the greater.
+
+    FAILED ranks below the decisions: a redriven order leaves it for one of them.
+    """
+
+    PENDING = 0
+    FAILED = 10
+    CONFIRMED = 20
+    REJECTED = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An order was parked as a dead letter; its payload may be unreadable, so only its key."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event where it stands in the log, and the time that it tells of."""
+
+    event: Event | Failed
+    event_type: str
+    at: datetime
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Page:
+    """What is known of one order."""
+
+    order_key: str
+    numeric_id: bool = False
+    status: Status = Status.PENDING
+    user_id: int | str | None = None
+    items: tuple[Line, ...] | None = None
+    reason: str | None = None
+    short: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    decided_at: datetime | None = None
+    timeline: list[Seen] = field(default_factory=list[Seen])
+
+
+def fold(seen: Iterable[Seen]) -> dict[str, Page]:
+    """Fold events into one page per order, by order key."""
+    pages: dict[str, Page] = {}
+    for entry in seen:
+        event = entry.event
+        page = pages.get(event.key)
+        if page is None:
+            page = pages[event.key] = Page(event.key)
+        page.timeline.append(entry)
+        match event:
+            case OrderCreated():
+                page.created_at = event.created_at or entry.at
+            case InventoryReserved():
+                _decide(page, event, Status.CONFIRMED)
+            case InventoryRejected():
+                _decide(page, event, Status.REJECTED)
+                page.reason, page.short = event.reason, event.short
+            case Failed():
+                if page.status <= Status.FAILED:
+                    page.status, page.reason = Status.FAILED, event.reason
+                continue
+            case _:
+                raise TypeError(f"no page knows {type(event).__name__}")
+        page.numeric_id = isinstance(event.order_id, int)
+        page.user_id, page.items = event.user_id, event.items
+    return pages
+
+
+def _decide(page: Page, event: InventoryReserved | InventoryRejected, status: Status) -> None:
+    page.status = max(page.status, status)
+    page.created_at, page.decided_at = event.ordered_at, event.decided_at
+    page.reason = None

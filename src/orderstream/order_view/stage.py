@@ -1,0 +1,72 @@
+"""The projector: reads every topic, keeps its offsets beside the pages."""
+
+from collections.abc import Mapping, Sequence
+
+from psycopg import Connection
+
+from orderstream.contract.events import (
+    Event,
+    InventoryRejected,
+    InventoryReserved,
+    OrderCreated,
+    decode_created,
+    decode_rejected,
+    decode_reserved,
+    failed_order_key,
+)
+from orderstream.contract.topics import Topics
+from orderstream.order_view.rules import Failed, Seen, fold
+from orderstream.order_view.store import ViewStore
+from orderstream.runtime.clock import from_epoch_ms
+from orderstream.runtime.failure import dead_letter_reason
+from orderstream.runtime.stage import Batch, Decoder, Keeps, Output, Record, Stage
+
+
+def view_stage(store: ViewStore, topics: Topics) -> Stage:
+    """Keep every order's page up to date."""
+
+    def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
+        store.fold_in(tx, fold(event for _, event in batch).values())
+        return ()
+
+    reads: Mapping[str, Decoder] = {
+        topics.order_created: lambda r: _seen(r, "order.created", decode_created(r.value())),
+        topics.inventory_reserved: lambda r: _seen(
+            r, "inventory.reserved", decode_reserved(r.value())
+        ),
+        topics.inventory_rejected: lambda r: _seen(
+            r, "inventory.rejected", decode_rejected(r.value())
+        ),
+        topics.order_created_dead: _failed,
+    }
+    return Stage(
+        name="view",
+        reads=reads,
+        handle=handle,
+        keeps=Keeps.OFFSETS_IN_STORE,
+        parks=frozenset({topics.inventory_reserved, topics.inventory_rejected}),
+        linger_s=0.02,
+    )
+
+
+def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
+    match event:
+        case OrderCreated(created_at=at) if at is not None:
+            pass
+        case InventoryReserved(decided_at=at) | InventoryRejected(decided_at=at):
+            pass
+        case _:
+            at = from_epoch_ms(record.timestamp()[1])
+    return Seen(
+        event,
+        event_type,
+        at,
+        record.topic() or "",
+        record.partition() or 0,
+        record.offset() or 0,
+    )
+
+
+def _failed(record: Record) -> Seen:
+    failed = Failed(failed_order_key(record.key()), dead_letter_reason(record))
+    return _seen(record, "order.failed", failed)

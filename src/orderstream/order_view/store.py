@@ -1,0 +1,47 @@
+"""What the order view keeps: one page per order, and the questions it can answer fast."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from psycopg import Connection
+
+from orderstream.order_view.rules import Page, Status
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which orders: all that fit every part given; newest first, from behind the cursor."""
+
+    status: Status | None = None
+    user_id: str | None = None
+    sku: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[datetime, str] | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page as the API shows it, and its exact place in the list."""
+
+    shown: dict[str, Any]
+    place: tuple[datetime, str]
+
+
+class ViewStore(Protocol):
+    """Pages by order. Folding an event in twice changes nothing that is shown."""
+
+    def fold_in(self, tx: Connection, pages: Iterable[Page]) -> None:
+        """Merge what is newly known with what was, inside the caller's transaction."""
+        ...
+
+    def get(self, order_keys: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Return the pages of these orders, as the API shows them, by order key."""
+        ...
+
+    def find(self, query: Query) -> list[Found]:
+        """Return the pages that fit, without their timelines."""
+        ...

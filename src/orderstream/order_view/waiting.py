@@ -1,0 +1,53 @@
+"""Waits for decisions on behalf of clients that asked to (`Prefer: wait`)."""
+
+import asyncio
+from typing import Any
+
+from orderstream.contract.errors import Unavailable
+from orderstream.order_view.rules import Status
+from orderstream.order_view.store import ViewStore
+
+LOOK_EVERY_S = 0.01
+
+
+class Waiting:
+    """Looks once for all who wait, and not at all while nobody does."""
+
+    def __init__(self, store: ViewStore) -> None:
+        self._store = store
+        self._waiting: dict[str, list[asyncio.Future[dict[str, Any]]]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def decided(self, order_key: str, seconds: float) -> dict[str, Any] | None:
+        """Return the order's page once it is decided, or None when the time is up."""
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(order_key, []).append(future)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        try:
+            return await asyncio.wait_for(future, seconds)
+        except TimeoutError:
+            return None
+        finally:
+            self._forget(order_key, future)
+
+    def _forget(self, order_key: str, future: asyncio.Future[dict[str, Any]]) -> None:
+        futures = self._waiting.get(order_key, [])
+        if future in futures:
+            futures.remove(future)
+        if not futures:
+            self._waiting.pop(order_key, None)
+
+    async def _look(self) -> None:
+        while self._waiting:
+            try:
+                pages = await asyncio.to_thread(self._store.get, list(self._waiting))
+            except Unavailable:  # The client has its order; it only waits in vain.
+                pages = {}
+            for order_key, page in pages.items():
+                if page["status"] != Status.PENDING.name:
+                    for future in self._waiting.pop(order_key, []):
+                        if not future.done():
+                            future.set_result(page)
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._looking = None

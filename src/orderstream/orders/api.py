@@ -1,0 +1,207 @@
+"""Orders over HTTP. The POST is a raw ASGI route: no framework between a client and Kafka.
+
+It is the hot path: FastAPI's own route costs five times as much (design.md section 6). Everything
+else about the service is FastAPI, this route's place in /docs included.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from fastapi import FastAPI
+from prometheus_client import Counter
+
+from orderstream.contract.errors import Malformed, Unavailable
+from orderstream.orders.desk import Conflict, Desk, Unknown
+from orderstream.orders.rules import (
+    BODY_BYTES_MAX,
+    NotJson,
+    OrderOfItem,
+    OrderOfProduct,
+    OrderWithItems,
+    idempotency_key_fault,
+    parse,
+)
+from orderstream.runtime.web import PROBLEM_JSON, RETRY_AFTER_S, problem
+
+PATHS = ("/api/orders", "/orders")
+WAIT_MAX_S = 30.0
+
+WaitDecided = Callable[[str, float], Awaitable[dict[str, Any] | None]]
+Headers = list[tuple[bytes, bytes]]
+
+_answers = Counter("orderstream_orders", "POSTed orders by answer", ["status"])
+_JSON: Headers = [(b"content-type", b"application/json")]
+_PROBLEM: Headers = [(b"content-type", PROBLEM_JSON.encode())]
+_TRY_AGAIN: Headers = [*_PROBLEM, (b"retry-after", str(RETRY_AFTER_S).encode())]
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class OrdersApi:
+    """The whole order service: POST here, everything else in the FastAPI app behind it."""
+
+    def __init__(
+        self, app: FastAPI, desk: Desk, wait_decided: WaitDecided, in_flight_max: int
+    ) -> None:
+        self._app = app
+        self._desk = desk
+        self._wait_decided = wait_decided
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
+        self._accepted = _answers.labels("202")
+        _document(app)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request (ASGI)."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
+            await self._app(scope, receive, send)
+            return
+        status, headers, body = await self._post(scope["headers"], receive)
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _post(self, headers: Headers, receive: Any) -> tuple[int, Headers, bytes]:
+        if self._in_flight >= self._in_flight_max:
+            return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
+        self._in_flight += 1
+        try:
+            return await self._answer(headers, receive)
+        finally:
+            self._in_flight -= 1
+
+    async def _answer(self, headers: Headers, receive: Any) -> tuple[int, Headers, bytes]:
+        key = prefer = traceparent = None
+        for name, value in headers:
+            if name == b"content-length" and int(value) > BODY_BYTES_MAX:
+                return _too_large()
+            if name == b"idempotency-key":
+                key = value.decode("latin-1")
+                if fault := idempotency_key_fault(key):
+                    said = f"Idempotency-Key {fault}"
+                    return _refused(400, "invalid-key", said, field="Idempotency-Key")
+            elif name == b"prefer":
+                prefer = value
+            elif name == b"traceparent":
+                traceparent = value
+        try:
+            request = parse(await _body(receive))
+            result = await self._desk.accept(request, key, traceparent)
+        except _TooLarge:
+            return _too_large()
+        except NotJson as error:
+            return _refused(400, "not-json", str(error))
+        except Malformed as error:
+            return _refused(422, "invalid-order", str(error), field=error.field)
+        except Unknown as error:
+            said = f"{error}. Whether the order was accepted is unknown: send it again with this"
+            said += " orderId, and it will be one order."
+            return _refused(503, "outcome-unknown", said, orderId=error.order_id)
+        except Unavailable as error:
+            return _refused(503, "unavailable", f"The order was not accepted: {error}")
+        if isinstance(result, Conflict):
+            status = 422 if result.name == "Idempotency-Key" else 409
+            return _refused(status, "conflict", result.message, field=result.name)
+        order_id = result.order_id
+        if prefer is not None and (seconds := wait_seconds(prefer)) is not None:
+            page = await self._wait_decided(str(order_id), seconds)
+            if page is not None:
+                return 200, [*_JSON, _location(order_id)], msgspec.json.encode(page)
+        self._accepted.inc()
+        answer = [*_JSON, _location(order_id)]
+        if result.replayed:
+            answer.append((b"idempotent-replayed", b"true"))
+        return 202, answer, msgspec.json.encode({"orderId": order_id, "status": "PENDING"})
+
+
+async def _body(receive: Any) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        if len(body) > BODY_BYTES_MAX:
+            raise _TooLarge
+        message = await receive()
+        body += message.get("body", b"")
+    if len(body) > BODY_BYTES_MAX:
+        raise _TooLarge
+    return body
+
+
+def wait_seconds(prefer: bytes) -> float | None:
+    """Return how long a `Prefer: wait=5` is willing to wait (RFC 7240), at most 30 s."""
+    for part in prefer.split(b","):
+        name, _, value = part.partition(b";")[0].partition(b"=")
+        if name.strip().lower() == b"wait" and value.strip().isdigit():
+            return min(float(value), WAIT_MAX_S)
+    return None
+
+
+def _location(order_id: int | str) -> tuple[bytes, bytes]:
+    return b"location", f"/api/orders/{quote(str(order_id), safe='')}".encode()
+
+
+def _too_large() -> tuple[int, Headers, bytes]:
+    return _refused(413, "too-large", f"An order may have at most {BODY_BYTES_MAX} bytes.")
+
+
+def _refused(status: int, kind: str, detail: str, **more: object) -> tuple[int, Headers, bytes]:
+    _answers.labels(str(status)).inc()
+    headers = _TRY_AGAIN if status == 503 else _PROBLEM
+    return status, headers, problem(status, kind, detail, **more)
+
+
+def _document(app: FastAPI) -> None:
+    """Add the POST to the OpenAPI document, from the types of the three shapes."""
+    shapes = (OrderWithItems, OrderOfProduct, OrderOfItem)
+    references, schemas = msgspec.json.schema_components(
+        shapes, ref_template="#/components/schemas/{name}"
+    )
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        document["paths"].setdefault(PATHS[0], {})["post"] = _operation(list(references))
+        return document
+
+    app.openapi = openapi
+
+
+def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
+    def answer(description: str, media_type: str = PROBLEM_JSON) -> dict[str, Any]:
+        return {
+            "description": description,
+            "content": {media_type: {"schema": {"type": "object"}}},
+        }
+
+    def header(name: str, description: str) -> dict[str, Any]:
+        schema = {"type": "string"}
+        return {"name": name, "in": "header", "description": description, "schema": schema}
+
+    return {
+        "tags": ["orders"],
+        "summary": "Place an order, in any of three shapes",
+        "description": "Answered once Kafka has the order on every in-sync replica.",
+        "operationId": "place_order",
+        "parameters": [
+            header("Idempotency-Key", "Same key and same order: one order, the same answer."),
+            header("Prefer", "`wait=5`: wait up to so many seconds for the decision."),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"oneOf": references}}},
+        },
+        "responses": {
+            "200": answer("Decided while you waited", "application/json"),
+            "202": answer("Accepted; the decision follows", "application/json"),
+            "400": answer("Not JSON"),
+            "409": answer("The order id stands for another order"),
+            "413": answer("Larger than 1 MiB"),
+            "422": answer("Not an order, or the key came with another order"),
+            "503": answer("Not accepted, or not known to be: try again"),
+        },
+    }

@@ -1,0 +1,250 @@
+"""Where orders come in: claim, publish, answer. Knows no HTTP.
+
+An order is accepted when Kafka has it on every in-sync replica; nothing else has to happen first,
+unless the client brought an order id or a key of its own, which is then claimed (design.md 1).
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import structlog
+
+from orderstream.contract.envelope import Envelope, event_id
+from orderstream.contract.errors import OutcomeUnknown, Unavailable
+from orderstream.contract.events import OrderCreated, encode
+from orderstream.orders.rules import Request
+from orderstream.orders.store import Claim, ClaimStore, Held
+from orderstream.runtime.clock import Clock
+from orderstream.runtime.publisher import Publisher
+
+ID_BLOCK = 10_000
+
+log = structlog.get_logger("orderstream.orders")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The order is on Kafka; `replayed` when it already was, or was on its way."""
+
+    order_id: int | str
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another order stands under this id or key."""
+
+    name: str  # "orderId" or "Idempotency-Key"
+    message: str
+
+
+class Unknown(OutcomeUnknown):
+    """The order may be on Kafka, or not: a repeat with this order id is safe."""
+
+    def __init__(self, order_id: int | str, message: str) -> None:
+        super().__init__(message)
+        self.order_id = order_id
+
+
+class Desk:
+    """Accepts orders for one event loop."""
+
+    def __init__(self, store: ClaimStore, publisher: Publisher, topic: str, clock: Clock) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._topic = topic
+        self._clock = clock
+        self._envelope = Envelope("order.created", "/orderstream/orders")
+        self._ids: deque[int] = deque()
+        self._refill: asyncio.Task[None] | None = None
+        self._claims: dict[str, tuple[Claim, asyncio.Future[Held | None]]] = {}
+        self._claiming: asyncio.Task[None] | None = None
+        self._published: set[str] = set()
+        self._marking: asyncio.Task[None] | None = None
+        self._under_way: dict[str, tuple[bytes, asyncio.Future[Accepted | Conflict]]] = {}
+
+    async def accept(
+        self, request: Request, key: str | None = None, traceparent: bytes | None = None
+    ) -> Accepted | Conflict:
+        """Accept an order, once per order id and per key.
+
+        Raises Unavailable (not accepted), or Unknown (perhaps accepted) with the id to retry with.
+        """
+        if request.order_id is None and key is None:
+            order_id = await self._next_id()
+            await self._publish(order_id, request, traceparent)
+            return Accepted(order_id)
+        return await self._accept_claimed(request, key, traceparent)
+
+    # Orders that bring an id or a key ------------------------------------------------------
+
+    async def _accept_claimed(
+        self, request: Request, key: str | None, traceparent: bytes | None
+    ) -> Accepted | Conflict:
+        fingerprint = request.fingerprint()
+        name = f"key:{key}" if key is not None else f"order:{request.order_id}"
+        if name in self._under_way:  # The same client, twice at once: one order, one answer.
+            first_fingerprint, first = self._under_way[name]
+            if first_fingerprint != fingerprint:
+                return _conflict(name)
+            result = await asyncio.shield(first)
+            if isinstance(result, Accepted):
+                return Accepted(result.order_id, replayed=True)
+            return result
+        answer: asyncio.Future[Accepted | Conflict] = asyncio.get_running_loop().create_future()
+        self._under_way[name] = fingerprint, answer
+        try:
+            result = await self._claim_and_publish(request, key, fingerprint, traceparent)
+            answer.set_result(result)
+            return result
+        except BaseException as error:
+            answer.set_exception(
+                error if isinstance(error, Unavailable) else Unavailable("the first request ended")
+            )
+            raise
+        finally:
+            answer.exception()  # Taken, so that nobody waiting is no warning.
+            del self._under_way[name]
+
+    async def _claim_and_publish(
+        self, request: Request, key: str | None, fingerprint: bytes, traceparent: bytes | None
+    ) -> Accepted | Conflict:
+        order_id = request.order_id
+        names: list[str] = []
+        published = False
+        if key is not None:
+            wanted = order_id if order_id is not None else await self._next_id()
+            claim = Claim.of_key(key, fingerprint, wanted)
+            held = await self._claim(claim)
+            if held is None or held.fingerprint != fingerprint:
+                return _conflict(claim.name)
+            order_id, published = held.order_id, held.published
+            names.append(claim.name)
+        if request.order_id is not None:
+            claim = Claim.of_order(request.order_id, fingerprint)
+            held = await self._claim(claim)
+            if held is None:
+                return Conflict(
+                    "orderId",
+                    f"order id {request.order_id} is among those that this service gives itself;"
+                    " choose another, or leave it out to be given one",
+                )
+            if held.fingerprint != fingerprint:
+                return _conflict(claim.name)
+            order_id = held.order_id
+            published = published or held.published
+            names.append(claim.name)
+        assert order_id is not None
+        if published:
+            return Accepted(order_id, replayed=True)
+        await self._publish(order_id, request, traceparent)
+        self._mark_published(names)
+        return Accepted(order_id)
+
+    async def _claim(self, claim: Claim) -> Held | None:
+        """Claim together with everybody who asks meanwhile: one commit for all."""
+        future: asyncio.Future[Held | None] = asyncio.get_running_loop().create_future()
+        if claim.name in self._claims:
+            await asyncio.wait([self._claims[claim.name][1]])
+            return await self._claim(claim)
+        self._claims[claim.name] = claim, future
+        if self._claiming is None:
+            self._claiming = asyncio.create_task(self._claim_all())
+        return await future
+
+    async def _claim_all(self) -> None:
+        while self._claims:
+            batch, self._claims = self._claims, {}
+            try:
+                held = await asyncio.to_thread(
+                    self._store.claim, [claim for claim, _ in batch.values()]
+                )
+            except Unavailable as error:
+                for _, future in batch.values():
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for name, (_, future) in batch.items():
+                if not future.done():
+                    future.set_result(held[name])
+        self._claiming = None
+
+    def _mark_published(self, names: list[str]) -> None:
+        """Note it soon, together with others: until then a repeat only publishes once more."""
+        self._published.update(names)
+        if self._marking is None:
+            self._marking = asyncio.create_task(self._mark_all())
+
+    async def _mark_all(self) -> None:
+        while self._published:
+            names, self._published = self._published, set[str]()
+            try:
+                await asyncio.to_thread(self._store.published, sorted(names))
+            except Unavailable as error:
+                log.info("claims not marked as published", count=len(names), reason=str(error))
+        self._marking = None
+
+    # Publishing ----------------------------------------------------------------------------
+
+    async def _publish(
+        self, order_id: int | str, request: Request, traceparent: bytes | None
+    ) -> None:
+        now = self._clock()
+        order = OrderCreated(
+            order_id=order_id, user_id=request.user_id, items=request.items, created_at=now
+        )
+        key = order.key.encode()
+        headers = self._envelope.headers(key, now, traceparent)
+        try:
+            await self._publisher.publish(self._topic, key, encode(order), headers)
+        except OutcomeUnknown as error:
+            await self._remember_unknown(order_id, request)
+            raise Unknown(order_id, str(error)) from error
+
+    async def _remember_unknown(self, order_id: int | str, request: Request) -> None:
+        """Claim the id that the client is told to retry with, so that the retry is one order."""
+        if request.order_id is not None:
+            return
+        retried = Request(order_id, request.user_id, request.items)
+        claim = Claim.of_order(order_id, retried.fingerprint())
+        try:
+            await asyncio.to_thread(self._store.unknown, [claim])
+        except Unavailable as error:
+            log.error(
+                "an order of unknown outcome could not be claimed",
+                event_id=event_id(str(order_id), "order.created"),
+                reason=str(error),
+            )
+
+    # Order ids -----------------------------------------------------------------------------
+
+    async def _next_id(self) -> int:
+        """Return an id from the block in hand; the next block is fetched before it is used up."""
+        if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
+            self._refill = asyncio.create_task(self._fetch_ids())
+        while not self._ids:
+            if self._refill is None:
+                raise Unavailable("no order id can be given: the order store is away")
+            await asyncio.shield(self._refill)
+        return self._ids.popleft()
+
+    async def _fetch_ids(self) -> None:
+        try:
+            self._ids.extend(await asyncio.to_thread(self._store.id_block, ID_BLOCK))
+        except Unavailable as error:
+            log.warning("no new order ids", left=len(self._ids), reason=str(error))
+        finally:
+            self._refill = None
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        for task in (self._claiming, self._marking, self._refill):
+            if task is not None:
+                await asyncio.wait([task], timeout=4)
+
+
+def _conflict(name: str) -> Conflict:
+    if name.startswith("key:"):
+        return Conflict("Idempotency-Key", "this Idempotency-Key came with another order before")
+    return Conflict("orderId", f"order {name.removeprefix('order:')} exists with other contents")

@@ -1,0 +1,174 @@
+"""What makes an order acceptable: the three shapes in use, read into one model (spec.md 3)."""
+
+import hashlib
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from orderstream.contract.errors import Malformed
+from orderstream.contract.values import (
+    ID_LENGTH_MAX,
+    ITEMS_MAX,
+    NUMBER_MAX,
+    QUANTITY_MAX,
+    SKU_LENGTH_MAX,
+    Line,
+    text_fault,
+)
+
+BODY_BYTES_MAX = 1 << 20
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+
+Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
+Id = Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | str
+
+
+class Item(Struct, frozen=True, gc=False):
+    """One line of an order with several."""
+
+    sku: str
+    qty: Quantity
+
+
+class OrderWithItems(Struct, frozen=True, rename="camel"):
+    """{"userId":42,"items":[{"sku":"ABC-001","qty":2}]}"""
+
+    user_id: Id
+    items: list[Item]
+    order_id: Id | UnsetType = UNSET
+
+
+class OrderOfProduct(Struct, frozen=True, rename="camel"):
+    """{"orderId":"1001","productId":"P-1","quantity":2}"""
+
+    order_id: Id
+    product_id: str
+    quantity: Quantity
+    user_id: Id | UnsetType = UNSET
+
+
+class OrderOfItem(Struct, frozen=True):
+    """{"order_id":"1001","user_id":"u1","item":"laptop","quantity":1}"""
+
+    order_id: Id
+    user_id: Id
+    item: str
+    quantity: Quantity
+
+
+class AnyShape(Struct, frozen=True, gc=False):
+    """All three shapes at once, so that one pass over the body tells which it is."""
+
+    orderId: Id | UnsetType = UNSET
+    userId: Id | UnsetType | None = UNSET
+    items: tuple[Item, ...] | UnsetType = UNSET
+    productId: str | UnsetType = UNSET
+    item: str | UnsetType = UNSET
+    quantity: Quantity | UnsetType = UNSET
+    order_id: Id | UnsetType = UNSET
+    user_id: Id | UnsetType = UNSET
+
+
+class Request(Struct, frozen=True, gc=False):
+    """An acceptable order: the id is None when it is ours to give."""
+
+    order_id: int | str | None
+    user_id: int | str | None
+    items: tuple[Line, ...]
+
+    def fingerprint(self) -> bytes:
+        """Tell two requests apart: equal for equal orders, whatever their shape or spacing."""
+        order = None if self.order_id is None else str(self.order_id)
+        return hashlib.blake2b(
+            msgspec.json.encode((order, self.user_id, self.items)), digest_size=16
+        ).digest()
+
+
+class NotJson(Malformed):
+    """The body is not JSON at all."""
+
+
+_decode = msgspec.json.Decoder(AnyShape).decode
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+
+
+def parse(body: bytes) -> Request:
+    """Read an order in any of the three shapes. Raises NotJson, or Malformed with the field."""
+    try:
+        given = _decode(body)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        at = _AT.search(message)
+        field = at["path"] if at else ""
+        raise Malformed(_AT.sub("", message), field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJson(f"the body is not JSON: {error}") from None
+    if given.items is not UNSET:
+        return _with_items(given, given.items)
+    if given.productId is not UNSET:
+        return _single(given, "productId", given.productId, "orderId", "userId", user_needed=False)
+    if given.item is not UNSET:
+        return _single(given, "item", given.item, "order_id", "user_id", user_needed=True)
+    raise Malformed(
+        "the order names no goods: send `items`, or `productId` and `quantity`,"
+        " or `item` and `quantity`",
+        "items",
+    )
+
+
+def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
+    if given.productId is not UNSET or given.item is not UNSET:
+        raise Malformed("send either `items` or a single product, not both", "items")
+    if not items:
+        raise Malformed("an order needs at least one item", "items")
+    if len(items) > ITEMS_MAX:
+        raise Malformed(f"an order has at most {ITEMS_MAX} items, not {len(items)}", "items")
+    for number, item in enumerate(items):
+        if fault := text_fault(item.sku, SKU_LENGTH_MAX):
+            raise Malformed(f"sku {fault}", f"items[{number}].sku")
+    return Request(
+        _id(given.orderId, "orderId", needed=False),
+        _id(given.userId, "userId", needed=True),
+        tuple(Line(item.sku, item.qty) for item in items),
+    )
+
+
+def _single(
+    given: AnyShape, name: str, sku: str, order_name: str, user_name: str, *, user_needed: bool
+) -> Request:
+    if given.productId is not UNSET and given.item is not UNSET:
+        raise Malformed("send either `productId` or `item`, not both", "item")
+    if fault := text_fault(sku, SKU_LENGTH_MAX):
+        raise Malformed(f"{name} {fault}", name)
+    if given.quantity is UNSET:
+        raise Malformed("quantity is required", "quantity")
+    return Request(
+        _id(getattr(given, order_name), order_name, needed=True),
+        _id(getattr(given, user_name), user_name, needed=user_needed),
+        (Line(sku, given.quantity),),
+    )
+
+
+def _id(value: int | str | UnsetType | None, name: str, *, needed: bool) -> int | str | None:
+    if value is UNSET or value is None:
+        if needed:
+            raise Malformed(f"{name} is required", name)
+        return None
+    if isinstance(value, str) and (fault := text_fault(value, ID_LENGTH_MAX)):
+        raise Malformed(f"{name} {fault}", name)
+    return value
+
+
+def number_of(order_key: str) -> int | None:
+    """Return the number that an order id is, or None: 12 and "12" are one id, "012" another."""
+    if order_key.isascii() and order_key.isdigit() and str(int(order_key)) == order_key:
+        number = int(order_key)
+        return number if number <= NUMBER_MAX else None
+    return None
+
+
+def idempotency_key_fault(key: str) -> str | None:
+    """Say what is wrong with an Idempotency-Key, or None."""
+    return text_fault(key, IDEMPOTENCY_KEY_LENGTH_MAX)

@@ -1,0 +1,1 @@
+"""How any stage runs: Kafka, PostgreSQL, clocks, settings, health. Knows no orders."""

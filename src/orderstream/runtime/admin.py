@@ -1,0 +1,167 @@
+"""Topics, groups and lag, by Kafka's admin protocol."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from orderstream.contract.errors import Unavailable
+from orderstream.runtime.broker_kafka import error_of
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic's size and settings that differ from the broker's."""
+
+    name: str
+    partitions: int
+    replication: int
+    records: int
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far a group is behind in one partition.
+
+    Transactions end with a marker that takes an offset, so `behind` counts up to one too many
+    for each transaction not read yet.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+
+    @property
+    def behind(self) -> int:
+        """Offsets between what is committed and the end."""
+        return self.end - (self.committed or 0)
+
+
+class Admin:
+    """One cluster. Every method raises Unavailable when it does not answer."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._client: Any = AdminClient(config | {"log_level": 2})  # Its stubs are incomplete.
+
+    def brokers(self) -> list[str]:
+        """Return the brokers' addresses."""
+        try:
+            found = self._client.list_topics(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        return [f"{b.host}:{b.port}" for b in found.brokers.values()]
+
+    def partitions(self) -> dict[str, int]:
+        """Return every topic's number of partitions, internal topics left out."""
+        return {name: len(topic) for name, topic in self._topics().items()}
+
+    def _topics(self) -> dict[str, dict[int, int]]:
+        try:
+            found = self._client.list_topics(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        return {
+            name: {number: len(p.replicas) for number, p in topic.partitions.items()}
+            for name, topic in found.topics.items()
+            if not name.startswith("__")
+        }
+
+    def create(self, topics: Iterable[str], partitions: int) -> list[str]:
+        """Create the topics that are missing, on three brokers with two that must confirm.
+
+        Returns those created. On fewer than three brokers each has as many replicas as there are
+        brokers. Safe to call at the same time from several processes.
+        """
+        there = self.partitions()
+        missing = [topic for topic in topics if topic not in there]
+        if not missing:
+            return []
+        replicas = min(3, len(self.brokers()))
+        config = {"min.insync.replicas": "2" if replicas == 3 else "1"}
+        futures = self._client.create_topics(
+            [
+                NewTopic(
+                    name, num_partitions=partitions, replication_factor=replicas, config=config
+                )
+                for name in missing
+            ],
+            operation_timeout=TIMEOUT_S,
+        )
+        for name, future in futures.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise Unavailable(f"{name}: {error_of(error).str()}") from error
+        return missing
+
+    def describe(self) -> list[TopicInfo]:
+        """Return every topic and the number of offsets in it."""
+        topics = self._topics()
+        partitions = [(name, number) for name, numbers in topics.items() for number in numbers]
+        first = self._offsets(partitions, OffsetSpec.earliest())
+        end = self.ends(partitions)
+        return [
+            TopicInfo(
+                name,
+                len(numbers),
+                max(numbers.values(), default=0),
+                sum(end[name, n] - first[name, n] for n in numbers),
+            )
+            for name, numbers in sorted(topics.items())
+        ]
+
+    def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the offset behind the last committed record of each partition."""
+        return self._offsets(partitions, OffsetSpec.latest())
+
+    def _offsets(
+        self, partitions: Iterable[tuple[str, int]], spec: OffsetSpec | None
+    ) -> dict[tuple[str, int], int]:
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        futures = self._client.list_offsets(
+            wanted,
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=TIMEOUT_S,
+        )
+        try:
+            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
+        except KafkaException as error:
+            raise Unavailable(f"offsets: {error_of(error).str()}") from error
+
+    def lag(self, group: str, topics: Sequence[str]) -> list[Lag]:
+        """Return a group's lag in every partition of these topics."""
+        counts = self.partitions()
+        partitions = [(t, n) for t in topics for n in range(counts.get(t, 0))]
+        if not partitions:
+            return []
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
+        try:
+            futures = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)
+            answer = futures[group].result()
+        except KafkaException as error:
+            raise Unavailable(f"group {group}: {error_of(error).str()}") from error
+        committed = {
+            (p.topic, p.partition): p.offset if p.offset >= 0 else None
+            for p in answer.topic_partitions or ()
+        }
+        ends = self.ends(partitions)
+        return [Lag(group, t, n, committed.get((t, n)), ends[t, n]) for t, n in partitions]

@@ -1,0 +1,417 @@
+"""Kafka by librdkafka: the source, the transactional sink, and what each of its errors means.
+
+Traps this file answers (design.md section 8): librdkafka does not speak the client part of
+KIP-890, so after a transaction request whose outcome is unknown the producer is thrown away, and
+its successor's InitProducerId fences whatever the old one still had under way. Options that carry
+correctness are written out, since librdkafka's defaults differ from Java's.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import structlog
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from orderstream.contract.errors import (
+    Fenced,
+    OutcomeUnknown,
+    TransactionAborted,
+    Unavailable,
+)
+from orderstream.runtime.broker import Starts
+from orderstream.runtime.stage import Output, Partition, Positions, Record
+
+SESSION_TIMEOUT_MS = 6_000
+TRANSACTION_TIMEOUT_MS = 15_000
+REQUEST_TIMEOUT_S = 5.0
+CALL_BUDGET_S = 12.0  # All repeats of one transaction call; below the transaction's timeout.
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.FENCED_INSTANCE_ID,
+    }
+)
+_PASSING = frozenset(  # Reported to a consumer, and mended by librdkafka without our help.
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._MAX_POLL_EXCEEDED,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+
+T = TypeVar("T")
+Config = dict[str, Any]
+
+log = structlog.get_logger("orderstream.kafka")
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """Return the error inside librdkafka's exception."""
+    return exception.args[0]
+
+
+class KafkaSource:
+    """A member of a consumer group; `starts` gives the positions of a stage that keeps its own.
+
+    Static membership: a worker that is back within the session timeout gets its partitions at
+    once, without a rebalance of the others.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        group: str,
+        worker: int,
+        topics: Sequence[str],
+        *,
+        offset_reset: str = "earliest",
+        starts: Starts | None = None,
+    ) -> None:
+        self._starts = starts
+        self._offset_reset = offset_reset
+        self._unplaced: str | None = None  # Why an assignment could not be given its positions.
+        self._consumer = Consumer(
+            config
+            | {
+                "group.id": group,
+                "group.instance.id": f"{group}-{worker}",
+                "client.id": f"{group}-{worker}",
+                "group.protocol": "classic",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 1_500,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": offset_reset,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 32_768,
+                "log_level": 4,
+            }
+        )
+        self._consumer.subscribe(
+            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    @property
+    def consumer(self) -> Consumer:
+        """The client itself: the sink asks it for the group's generation."""
+        return self._consumer
+
+    def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
+        first = self._consumer.poll(wait_s)
+        if self._unplaced is not None:
+            raise Unavailable(self._unplaced)
+        if first is None:
+            return ()
+        messages = [first]
+        if records_max > 1:
+            messages += self._consumer.consume(records_max - 1, linger_s)
+        faults = [message for message in messages if message.error() is not None]
+        if not faults:
+            return messages
+        for message in faults:
+            self._reported(message)
+        return [message for message in messages if message.error() is None]
+
+    def _reported(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        if error.code() in _FENCED or error.fatal():
+            raise Fenced(f"this worker's place in the group was taken: {error.str()}")
+        if error.code() in _PASSING or error.retriable():
+            log.debug("consumer reported", error=error.str())
+            return
+        raise Unavailable(f"Kafka refused a read: {error.str()}")
+
+    def hold(self, partition: Partition, offset: int) -> None:
+        with _if_still_assigned():
+            self._consumer.pause([TopicPartition(*partition)])
+            self._consumer.seek(TopicPartition(*partition, offset))
+
+    def release(self, partition: Partition) -> None:
+        with _if_still_assigned():
+            self._consumer.resume([TopicPartition(*partition)])
+
+    def rewind(self) -> None:
+        with _as_unavailable():
+            assigned = self._consumer.assignment()
+            if assigned:
+                placed = self._placed(assigned)
+                # Taking them anew, unlike a seek, works in any state and drops what was fetched.
+                self._consumer.incremental_unassign(assigned)
+                self._consumer.incremental_assign(placed)
+        self._unplaced = None
+
+    def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Return the partitions with the offsets to start from."""
+        if self._starts is not None:
+            stored = self._starts((p.topic, p.partition) for p in partitions)
+            committed = [
+                TopicPartition(p.topic, p.partition, stored.get((p.topic, p.partition), -1))
+                for p in partitions
+            ]
+        else:
+            committed = self._consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S)
+        placed: list[TopicPartition] = []
+        for partition in committed:
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+            if partition.offset < 0:
+                partition.offset = self._first_offset(partition)
+            placed.append(partition)
+        return placed
+
+    def _first_offset(self, partition: TopicPartition) -> int:
+        low, high = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
+        return low if self._offset_reset == "earliest" else high
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("partitions assigned", partitions=_names(partitions))
+        if self._starts is None:
+            consumer.incremental_assign(partitions)
+            return
+        try:
+            placed = self._placed(partitions)
+        except (KafkaException, Unavailable) as error:
+            # An exception is lost in a callback: poll raises it instead, and rewind mends it.
+            self._unplaced = f"stored positions could not be read: {error}"
+            consumer.incremental_assign(partitions)
+            consumer.pause(partitions)
+            return
+        consumer.incremental_assign(placed)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # The loop polls only between transactions, so nothing of these is unfinished here.
+        log.info("partitions taken away", partitions=_names(partitions))
+        with suppress(KafkaException):  # Lost partitions may be gone from the assignment already.
+            consumer.incremental_unassign(partitions)
+
+    def show_progress(self, positions: Positions) -> None:
+        offsets = [TopicPartition(*at, offset) for at, offset in positions.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.debug("progress not shown", error=str(error))
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class KafkaSink:
+    """A transactional producer under a fixed id per worker, so that a restart fences its old self.
+
+    `generation_of` is the consumer whose offsets are committed: its group metadata is fetched anew
+    for each transaction, since every rebalance changes it (KIP-447).
+    """
+
+    def __init__(
+        self, config: Config, transactional_id: str, generation_of: Callable[[], Any]
+    ) -> None:
+        self._config = config
+        self._transactional_id = transactional_id
+        self._generation_of = generation_of
+        self._producer: Producer | None = None
+        self._plain: Producer | None = None
+
+    def ready(self) -> None:
+        if self._producer is not None:
+            return
+        producer = Producer(
+            self._config
+            | {
+                "transactional.id": self._transactional_id,
+                "client.id": self._transactional_id,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "message.timeout.ms": TRANSACTION_TIMEOUT_MS - 1_000,
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "linger.ms": 20,  # A commit flushes at once; this only fills the batches before.
+                "retry.backoff.ms": 10,
+                "queue.buffering.max.messages": 1_000_000,
+                "compression.type": "none",
+                "log_level": 4,
+            }
+        )
+        self._call(producer, producer.init_transactions)
+        self._producer = producer
+
+    def begin(self) -> None:
+        producer = self._current()
+        self._call(producer, lambda _timeout: producer.begin_transaction())
+
+    def produce(self, output: Output) -> None:
+        producer = self._current()
+        topic, key, value, headers, partition = output
+        while True:
+            try:
+                producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    headers=headers,  # pyright: ignore[reportArgumentType] - list is invariant
+                )
+                return
+            except BufferError:
+                producer.poll(0.05)
+            except KafkaException as error:
+                self.abort()
+                raise TransactionAborted(
+                    f"a record was refused: {error_of(error).str()}"
+                ) from error
+
+    def send_offsets(self, positions: Positions) -> None:
+        producer = self._current()
+        offsets = [TopicPartition(*at, offset) for at, offset in positions.items()]
+        generation = self._generation_of()
+        self._call(
+            producer,
+            lambda timeout: producer.send_offsets_to_transaction(offsets, generation, timeout),
+        )
+
+    def commit(self) -> None:
+        producer = self._current()
+        self._call(producer, producer.commit_transaction, unknown=True)
+
+    def abort(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        try:
+            self._call(producer, producer.abort_transaction, aborting=True)
+        except TransactionAborted:
+            self._discard()
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        if self._plain is None:
+            self._plain = Producer(
+                self._config
+                | {
+                    "enable.idempotence": True,
+                    "acks": "all",
+                    "partitioner": "murmur2_random",
+                    "message.timeout.ms": 10_000,
+                    "log_level": 4,
+                }
+            )
+        faults: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                faults.append(error)
+
+        with _as_unavailable():
+            for topic, key, value, headers, partition in outputs:
+                self._plain.produce(
+                    topic,
+                    value,
+                    key,
+                    partition,
+                    on_delivery=delivered,
+                    headers=headers,  # pyright: ignore[reportArgumentType] - list is invariant
+                )
+        if self._plain.flush(CALL_BUDGET_S) or faults:
+            self._plain = None
+            raise OutcomeUnknown(f"Kafka did not confirm: {faults[0] if faults else 'timed out'}")
+
+    def close(self) -> None:
+        if self._producer is not None:
+            with suppress(KafkaException):  # Nothing open, or the next incarnation ends it.
+                self._producer.abort_transaction(1.0)
+        self._discard()
+        if self._plain is not None:
+            self._plain.flush(1.0)
+
+    def _current(self) -> Producer:
+        if self._producer is None:
+            raise TransactionAborted("no transaction is open")
+        return self._producer
+
+    def _discard(self) -> None:
+        self._producer = None
+
+    def _call(
+        self,
+        producer: Producer,
+        call: Callable[[float], object],
+        *,
+        unknown: bool = False,
+        aborting: bool = False,
+    ) -> None:
+        """Make one transaction call, and give each class of librdkafka's errors its answer.
+
+        retriable: repeat. Must abort: abort, then TransactionAborted. Fenced: Fenced. Anything
+        else, or no answer in time: the producer is thrown away, and its successor's `ready` ends
+        what it left open; `unknown` says that the call may have taken effect nevertheless.
+        """
+        deadline = time.monotonic() + CALL_BUDGET_S
+        while True:
+            try:
+                call(REQUEST_TIMEOUT_S)
+                return
+            except KafkaException as exception:
+                error = error_of(exception)
+                said = f"{error.name()}: {error.str()}"
+                if error.code() in _FENCED:
+                    self._discard()
+                    raise Fenced(
+                        f"{self._transactional_id} has a newer incarnation: {said}"
+                    ) from None
+                if error.txn_requires_abort() and not aborting:
+                    self.abort()
+                    raise TransactionAborted(said) from None
+                if error.retriable() and not error.fatal() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                in_hand = producer is self._producer
+                self._discard()
+                if not in_hand:  # init_transactions: nothing was begun.
+                    raise Unavailable(f"Kafka gave no producer id: {said}") from None
+                if unknown:
+                    raise OutcomeUnknown(f"a commit has no known outcome: {said}") from None
+                raise TransactionAborted(said) from None
+
+
+@contextmanager
+def _as_unavailable() -> Generator[None]:
+    try:
+        yield
+    except KafkaException as exception:
+        error = error_of(exception)
+        if error.code() in _FENCED:
+            raise Fenced(error.str()) from exception
+        raise Unavailable(f"Kafka is away or refused: {error.str()}") from exception
+
+
+@contextmanager
+def _if_still_assigned() -> Generator[None]:
+    """Pass over a partition that a rebalance took away: whoever has it now reads it."""
+    try:
+        yield
+    except KafkaException as exception:
+        if error_of(exception).code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
+            raise Unavailable(error_of(exception).str()) from exception
+
+
+def _names(partitions: Iterable[TopicPartition]) -> list[str]:
+    return [f"{p.topic}-{p.partition}" for p in partitions]

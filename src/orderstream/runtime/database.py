@@ -1,0 +1,106 @@
+"""PostgreSQL for one service: its pool, its transactions, and its drivers' errors as ours."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+import psycopg
+from psycopg import Connection, errors
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from orderstream.contract.errors import OutcomeUnknown, Unavailable
+
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+CONNECT_TIMEOUT_S = 5
+
+
+def role_of(schema: str) -> str:
+    """Name the role that owns nothing but may read and write this one schema."""
+    return f"orderstream_{schema}"
+
+
+class Database:
+    """One service's schema, reached under that service's own role.
+
+    Faults of the record in hand (bad data, a broken constraint) leave as psycopg's DataError and
+    IntegrityError; every other error of the driver leaves as Unavailable, or as OutcomeUnknown
+    when the connection broke while a commit was under way.
+    """
+
+    def __init__(self, dsn: str, schema: str, pool_max: int = 4) -> None:
+        options = (
+            f"-c search_path={schema} -c role={role_of(schema)}"
+            f" -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
+            " -c idle_in_transaction_session_timeout=60000"
+        )
+        self.schema = schema
+        self._pool = ConnectionPool(
+            make_conninfo(
+                dsn,
+                options=options,
+                application_name=f"orderstream-{schema}",
+                connect_timeout=CONNECT_TIMEOUT_S,
+            ),
+            min_size=0,  # None is opened before the first use: the schema may not be there yet.
+            max_size=pool_max,
+            timeout=CONNECT_TIMEOUT_S,
+            max_idle=300,
+            reconnect_timeout=1,
+            open=True,
+            name=schema,
+        )
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """Give a connection whose work is committed at the end, or rolled back on an error.
+
+        Raises Unavailable (nothing was done) or OutcomeUnknown (the commit may have been done).
+        """
+        with _translated():
+            connection = self._pool.getconn()
+        try:
+            with _translated():
+                try:
+                    yield connection
+                except BaseException:
+                    with suppress(psycopg.Error):
+                        connection.rollback()
+                    raise
+            self._commit(connection)
+        finally:
+            broken = connection.broken
+            self._pool.putconn(connection)
+            if broken:
+                self._pool.check()  # The server went away: do not hand out its other connections.
+
+    def _commit(self, connection: Connection) -> None:
+        try:
+            connection.commit()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if connection.broken:
+                raise OutcomeUnknown(f"PostgreSQL went away during a commit: {error}") from error
+            raise Unavailable(f"PostgreSQL refused a commit: {error}") from error
+
+    def ping(self) -> None:
+        """Do nothing, successfully. Raises Unavailable."""
+        with self.transaction() as connection:
+            connection.execute("SELECT 1")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close()
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except (psycopg.DataError, psycopg.IntegrityError):
+        raise  # The record's own fault.
+    except errors.UndefinedTable as error:
+        raise Unavailable(
+            f"the store is not set up, run `orderstream db migrate`: {error}"
+        ) from error
+    except (psycopg.Error, PoolTimeout) as error:
+        raise Unavailable(f"PostgreSQL is away or refused: {error}") from error

@@ -1,0 +1,130 @@
+"""What becomes of a record that cannot be processed: the decision, and the record that says it.
+
+Header names and binary types are Spring Kafka's, so that its users' tools read ours and ours read
+theirs (KafkaHeaders.java, DeadLetterPublishingRecoverer.java, RetryTopicHeaders.java): partitions
+and attempts are int32, offsets and timestamps int64, all big-endian; the due time of a retry is
+a minimal-length big-endian integer of milliseconds since 1970.
+"""
+
+import traceback
+from dataclasses import dataclass
+
+from orderstream.contract.envelope import Headers, header
+from orderstream.runtime.stage import Output, Record
+
+ATTEMPTS = "retry_topic-attempts"
+DUE = "retry_topic-backoff-timestamp"
+FIRST_SEEN = "retry_topic-original-timestamp"
+_ORIGIN = ("topic", "partition", "offset", "timestamp", "timestamp-type", "consumer-group")
+_RETRY_ORIGIN = "kafka_original-"
+_DEAD = "kafka_dlt-"
+_STACK_BYTES_MAX = 16_384
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """`attempts` tries after the first one, `backoff_ms` apart."""
+
+    attempts: int
+    backoff_ms: int
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try again, as this attempt, at this time (ms since 1970)."""
+
+    attempt: int
+    due_ms: int
+
+
+@dataclass(frozen=True)
+class Park:
+    """Give up: to the dead letters."""
+
+
+def after_failure(tries: int, now_ms: int, policy: RetryPolicy) -> Retry | Park:
+    """Decide what follows the `tries`-th failed try (1 = the first)."""
+    if tries > policy.attempts:
+        return Park()
+    return Retry(tries, now_ms + policy.backoff_ms)
+
+
+def tries_before(record: Record) -> int:
+    """Count the tries that this record has behind it; 0 for one that is new."""
+    attempts = header(record.headers(), ATTEMPTS)
+    return int.from_bytes(attempts, "big") if attempts else 0
+
+
+def due_ms(record: Record) -> int:
+    """Return when a retry is due (ms since 1970); 0 for a record without a due time: now."""
+    due = header(record.headers(), DUE)
+    return int.from_bytes(due, "big", signed=True) if due else 0
+
+
+def retry_output(record: Record, topic: str, retry: Retry, group: str) -> Output:
+    """Return the record that comes back when it is due, with its origin and history kept."""
+    kept = [h for h in _headers(record) if h[0] not in (ATTEMPTS, DUE)]
+    if header(kept, _RETRY_ORIGIN + "topic") is None:
+        kept += [(_RETRY_ORIGIN + name, value) for name, value in _origin(record, group)]
+        kept.append((FIRST_SEEN, _minimal_bytes(record.timestamp()[1])))
+    kept.append((ATTEMPTS, retry.attempt.to_bytes(4, "big")))
+    kept.append((DUE, _minimal_bytes(retry.due_ms)))
+    return Output(topic, record.key(), record.value(), kept)
+
+
+def dead_letter_output(record: Record, topic_suffix: str, error: Exception, group: str) -> Output:
+    """Return the dead letter: the record unchanged, where it came from, and why it failed.
+
+    It goes to the partition that it came from. A record that was redriven and fails again has
+    its new origin appended; the exception is replaced (Spring's rule).
+    """
+    before = _headers(record)
+    origin = {name: header(before, _RETRY_ORIGIN + name) for name in _ORIGIN}
+    if origin["topic"] is None:
+        origin = dict(_origin(record, group))
+    kept = [
+        h
+        for h in before
+        if not h[0].startswith((_RETRY_ORIGIN, "retry_topic-", _DEAD + "exception-"))
+    ]
+    kept += [(_DEAD + "original-" + name, value) for name, value in origin.items() if value]
+    cause = error.__cause__ or error
+    stack = "".join(traceback.format_exception(error)).encode(errors="replace")
+    kept += [
+        (_DEAD + "exception-fqcn", _class_name(error)),
+        (_DEAD + "exception-cause-fqcn", _class_name(cause)),
+        (_DEAD + "exception-message", str(error).encode(errors="replace")),
+        (_DEAD + "exception-stacktrace", stack[-_STACK_BYTES_MAX:]),
+    ]
+    topic = (origin["topic"] or b"").decode() + topic_suffix
+    partition = int.from_bytes(origin["partition"] or b"", "big")
+    return Output(topic, record.key(), record.value(), kept, partition)
+
+
+def dead_letter_reason(record: Record) -> str:
+    """Return what the dead letter says of its failure."""
+    message = header(record.headers(), _DEAD + "exception-message") or b""
+    return message.decode(errors="replace")
+
+
+def _origin(record: Record, group: str) -> list[tuple[str, bytes]]:
+    return [
+        ("topic", (record.topic() or "").encode()),
+        ("partition", (record.partition() or 0).to_bytes(4, "big")),
+        ("offset", (record.offset() or 0).to_bytes(8, "big")),
+        ("timestamp", record.timestamp()[1].to_bytes(8, "big", signed=True)),
+        ("timestamp-type", b"LogAppendTime" if record.timestamp()[0] == 2 else b"CreateTime"),
+        ("consumer-group", group.encode()),
+    ]
+
+
+def _headers(record: Record) -> Headers:
+    return [(name, value or b"") for name, value in record.headers() or ()]
+
+
+def _minimal_bytes(number: int) -> bytes:
+    return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _class_name(error: BaseException) -> bytes:
+    return f"{type(error).__module__}.{type(error).__qualname__}".encode()

@@ -1,0 +1,259 @@
+"""The one exactly-once loop (design.md section 2).
+
+For each batch: one store transaction, then one Kafka transaction with the outputs and the input's
+offsets. A crash between the two brings the batch again; its handler finds what it decided and
+says the same again, so nothing is lost and nothing is published twice. A stage that keeps its
+offsets in the store needs no Kafka transaction: rows and offsets are committed together.
+
+What goes wrong is one of four things, and each has one answer:
+    the record's own fault   split the batch until it is alone; another try later, or dead letter
+    a dependency is away     pause, then take the batch again; nothing goes to the dead letters
+    the transaction is gone  rewind to what is committed and go on
+    this worker is replaced  stop the process
+"""
+
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from orderstream.contract.errors import (
+    Fenced,
+    Malformed,
+    OutcomeUnknown,
+    TransactionAborted,
+    Unavailable,
+)
+from orderstream.runtime.broker import Sink, Source
+from orderstream.runtime.clock import Clock, from_epoch_ms, to_epoch_ms
+from orderstream.runtime.database import Database
+from orderstream.runtime.failure import (
+    Park,
+    RetryPolicy,
+    after_failure,
+    dead_letter_output,
+    due_ms,
+    retry_output,
+    tries_before,
+)
+from orderstream.runtime.observe import StageMetrics
+from orderstream.runtime.positions import StoredPositions
+from orderstream.runtime.stage import (
+    Batch,
+    Delivery,
+    Keeps,
+    Output,
+    Partition,
+    Positions,
+    Record,
+    Stage,
+)
+
+POLL_WAIT_S = 0.2
+PAUSE_FIRST_S = 0.1
+PAUSE_MAX_S = 2.0
+
+log = structlog.get_logger("orderstream.loop")
+
+Read = tuple[Record, object]  # A record, and its event or the exception that it failed with.
+
+
+class Loop:
+    """Runs one stage until it is told to stop, or is fenced."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        group: str,
+        source: Source,
+        sink: Sink,
+        database: Database,
+        *,
+        clock: Clock,
+        policy: RetryPolicy,
+        dead_letter_suffix: str,
+        metrics: StageMetrics,
+        records_max: int = 1000,
+        positions: StoredPositions | None = None,
+    ) -> None:
+        self._stage = stage
+        self._group = group
+        self._source = source
+        self._sink = sink
+        self._database = database
+        self._clock = clock
+        self._policy = policy
+        self._suffix = dead_letter_suffix
+        self._metrics = metrics
+        self._records_max = records_max
+        self._positions = positions
+        self._retry_topics = frozenset(stage.retries.values())
+        self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
+        self._busy = False
+        self._stopping = threading.Event()
+        if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
+            raise ValueError("stored positions go with Keeps.OFFSETS_IN_STORE, and only with it")
+
+    def stop(self) -> None:
+        """Ask the loop to return after the batch in hand; may be called from any thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Handle batches until `stop`. Raises Fenced; every other fault is survived."""
+        pause_s = PAUSE_FIRST_S
+        recovering = True
+        while not self._stopping.is_set():
+            try:
+                if recovering:
+                    self._recover()
+                    recovering = False
+                self.step()
+                pause_s = PAUSE_FIRST_S
+                self._metrics.running()
+            except TransactionAborted as error:
+                log.warning("transaction rolled back, taking the batch again", reason=str(error))
+                self._metrics.aborted()
+                recovering = True
+            except (Unavailable, OutcomeUnknown) as error:
+                log.warning("paused until a dependency is back", reason=str(error))
+                self._metrics.paused(str(error))
+                recovering = True
+                self._stopping.wait(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    def close(self) -> None:
+        """Leave the group; what is unfinished is read again by whoever takes over."""
+        self._sink.close()
+        self._source.close()
+
+    def _recover(self) -> None:
+        """Start from what is committed, whatever happened before."""
+        if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
+            self._sink.ready()  # First: it ends an open transaction, so that offsets are final.
+        self._held.clear()
+        self._source.rewind()
+
+    def step(self) -> int:
+        """Handle one batch, and return how many records it had."""
+        self._release_due()
+        linger_s = self._stage.linger_s if self._busy else 0.0
+        records = self._source.poll(self._records_max, self._wait_s(), linger_s)
+        records = self._hold_back(records)
+        self._busy = len(records) >= 8
+        if not records:
+            return 0
+        with self._metrics.batch(len(records)):
+            outputs = self._handle([self._read(record) for record in records])
+            after = _positions_after(records)
+            if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
+                self._publish(outputs, after)
+            else:
+                self._source.show_progress(after)
+        return len(records)
+
+    # One batch -----------------------------------------------------------------------------
+
+    def _read(self, record: Record) -> Read:
+        try:
+            return record, self._stage.reads[record.topic() or ""](record)
+        except Malformed as error:
+            return record, error
+
+    def _handle(self, reads: Sequence[Read]) -> list[Output]:
+        """Handle the records in one store transaction, or in several around a bad record."""
+        after = _positions_after([record for record, _ in reads])
+        good = [Delivery(*read) for read in reads if not isinstance(read[1], Exception)]
+        try:
+            with self._database.transaction() as tx:
+                outputs = list(self._stage.handle(Batch(good, self._clock()), tx)) if good else []
+                for record, error in reads:
+                    if isinstance(error, Exception):
+                        outputs += self._failed(record, error)
+                if self._positions:
+                    if outputs:
+                        self._sink.send(outputs)
+                    self._positions.advance(tx, after)
+            if self._positions:
+                self._positions.confirm(after)
+            return outputs
+        except (Unavailable, TransactionAborted, Fenced):
+            raise
+        except Exception as error:  # Whatever else a handler raises is a record's fault.
+            if len(good) == len(reads) == 1:
+                return self._handle([(reads[0][0], error)])
+            if len(reads) == 1:
+                raise
+            middle = len(reads) // 2
+            return self._handle(reads[:middle]) + self._handle(reads[middle:])
+
+    def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
+        self._sink.begin()
+        for output in outputs:
+            self._sink.produce(output)
+        self._sink.send_offsets(after)
+        self._sink.commit()
+
+    def _failed(self, record: Record, error: Exception) -> list[Output]:
+        """Decide between another try and the dead letters, and log it."""
+        topic = record.topic() or ""
+        if isinstance(error, Malformed) and topic not in self._stage.parks:
+            self._metrics.passed_over()
+            return []  # Another stage parks it (Stage.parks), so that it is parked once.
+        tries = tries_before(record) + 1
+        policy = self._policy
+        retry_topic = topic if topic in self._retry_topics else self._stage.retries.get(topic)
+        if retry_topic is None:
+            policy = RetryPolicy(0, 0)
+        decision = after_failure(tries, to_epoch_ms(self._clock()), policy)
+        where = {"topic": topic, "partition": record.partition(), "offset": record.offset()}
+        if isinstance(decision, Park) or retry_topic is None:
+            log.error("parked as a dead letter", **where, tries=tries, reason=str(error))
+            self._metrics.parked()
+            return [dead_letter_output(record, self._suffix, error, self._group)]
+        log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
+        self._metrics.retried()
+        return [retry_output(record, retry_topic, decision, self._group)]
+
+    # Records that wait for their time ------------------------------------------------------
+
+    def _hold_back(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Put partitions of the retry topic on hold from their first record not yet due.
+
+        A retry topic has one delay, so its records are due in the order they stand in.
+        """
+        if not any(record.topic() in self._retry_topics for record in records):
+            return records
+        now_ms = to_epoch_ms(self._clock())
+        due_now: list[Record] = []
+        held: set[Partition] = set()
+        for record in records:
+            partition = (record.topic() or "", record.partition() or 0)
+            if partition in held:
+                continue
+            if partition[0] in self._retry_topics and due_ms(record) > now_ms:
+                held.add(partition)
+                self._held[partition] = due_ms(record)
+                self._source.hold(partition, record.offset() or 0)
+            else:
+                due_now.append(record)
+        return due_now
+
+    def _release_due(self) -> None:
+        now_ms = to_epoch_ms(self._clock())
+        for partition in [p for p, due in self._held.items() if due <= now_ms]:
+            del self._held[partition]
+            self._source.release(partition)
+
+    def _wait_s(self) -> float:
+        if not self._held:
+            return POLL_WAIT_S
+        soonest = from_epoch_ms(min(self._held.values())) - self._clock()
+        return min(max(soonest.total_seconds(), 0.001), POLL_WAIT_S)
+
+
+def _positions_after(records: Sequence[Record]) -> Positions:
+    """Return where to go on after these records; they are in order within each partition."""
+    return {
+        (record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1
+        for record in records
+    }

@@ -1,0 +1,214 @@
+"""Every setting, its default and its meaning; `orderstream config` prints this list."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from orderstream.contract.errors import ConfigurationError
+from orderstream.contract.topics import Topics
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+
+def _set(name: str, default: Any, meaning: str, **limits: Any) -> Any:
+    return Field(default, validation_alias=name, description=meaning, **limits)
+
+
+class Settings(BaseModel):
+    """The settings in force, each read from the environment variable that its alias names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    home: Path = _set(
+        "ORDERSTREAM_HOME",
+        Path(platformdirs.user_data_dir("orderstream", appauthor=False)),
+        "folder for the local Kafka, the local PostgreSQL and logs",
+    )
+    host: str = _set("ORDERSTREAM_HOST", "127.0.0.1", "address that the services listen on")
+    port_order: Port = _set("ORDERSTREAM_PORT_ORDER", 8080, "port of the order service")
+    port_inventory: Port = _set("ORDERSTREAM_PORT_INVENTORY", 8082, "port of inventory")
+    port_notification: Port = _set("ORDERSTREAM_PORT_NOTIFICATION", 8083, "port of notification")
+    port_analytics: Port = _set("ORDERSTREAM_PORT_ANALYTICS", 8084, "port of analytics")
+    port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
+    port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
+
+    kafka_bootstrap_servers: str | None = _set(
+        "KAFKA_BOOTSTRAP_SERVERS", None, "Kafka to use; not set: a local one"
+    )
+    kafka_group_id: str = _set(
+        "KAFKA_GROUP_ID", "orderstream", "prefix of consumer groups and transactional ids"
+    )
+    kafka_auto_offset_reset: Literal["earliest", "latest"] = _set(
+        "KAFKA_AUTO_OFFSET_RESET", "earliest", "where a new consumer group starts"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _set(
+        "KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", "how to talk to Kafka"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = _set(
+        "KAFKA_SASL_MECHANISM", None, "how to sign in to Kafka"
+    )
+    kafka_sasl_username: str | None = _set("KAFKA_SASL_USERNAME", None, "user name for Kafka")
+    kafka_sasl_password: SecretStr | None = _set("KAFKA_SASL_PASSWORD", None, "password for Kafka")
+    kafka_ssl_ca_location: Path | None = _set(
+        "KAFKA_SSL_CA_LOCATION", None, "file of the certificate authorities that Kafka may use"
+    )
+    kafka_ssl_certificate_location: Path | None = _set(
+        "KAFKA_SSL_CERTIFICATE_LOCATION", None, "file of our certificate for Kafka"
+    )
+    kafka_ssl_key_location: Path | None = _set(
+        "KAFKA_SSL_KEY_LOCATION", None, "file of our certificate's private key"
+    )
+    kafka_ssl_key_password: SecretStr | None = _set(
+        "KAFKA_SSL_KEY_PASSWORD", None, "password of that private key"
+    )
+    partitions: int = _set(
+        "ORDERSTREAM_PARTITIONS", 4, "partitions of a topic that is created", ge=1, le=1000
+    )
+    topic_order_created: TopicName = _set(
+        "ORDERSTREAM_TOPIC_ORDER_CREATED", "order.created", "topic of accepted orders"
+    )
+    topic_order_created_retry: TopicName = _set(
+        "ORDERSTREAM_TOPIC_ORDER_CREATED_RETRY",
+        "order.created.retry",
+        "topic of orders that are tried again",
+    )
+    topic_inventory_reserved: TopicName = _set(
+        "ORDERSTREAM_TOPIC_INVENTORY_RESERVED", "inventory.reserved", "topic of reserved orders"
+    )
+    topic_inventory_rejected: TopicName = _set(
+        "ORDERSTREAM_TOPIC_INVENTORY_REJECTED", "inventory.rejected", "topic of rejected orders"
+    )
+    dead_letter_suffix: TopicName = _set(
+        "ORDERSTREAM_DEAD_LETTER_SUFFIX", ".DLT", "what a dead letter topic's name ends in"
+    )
+
+    database_url: SecretStr | None = _set(
+        "DATABASE_URL", None, "PostgreSQL 15 or newer to use; not set: a local one"
+    )
+    database_pool: int = _set(
+        "ORDERSTREAM_DATABASE_POOL", 4, "database connections of one service", ge=2, le=100
+    )
+
+    worker: int = _set(
+        "ORDERSTREAM_WORKER", 0, "number of this worker among those of its service", ge=0, le=999
+    )
+    batch_records: int = _set(
+        "ORDERSTREAM_BATCH_RECORDS", 1000, "records handled in one transaction", ge=1, le=10_000
+    )
+    retry_attempts: int = _set(
+        "ORDERSTREAM_RETRY_ATTEMPTS", 2, "tries after the first before a dead letter", ge=0, le=10
+    )
+    retry_backoff_s: float = _set(
+        "ORDERSTREAM_RETRY_BACKOFF", 1.0, "seconds between tries", ge=0.01, le=3600
+    )
+    drill_sku: str = _set(
+        "ORDERSTREAM_DRILL_SKU", "FAIL", "SKU that makes inventory fail; empty: none"
+    )
+    in_flight_max: int = _set(
+        "ORDERSTREAM_IN_FLIGHT_MAX", 4096, "orders being accepted at once; more get 503", ge=1
+    )
+    notify: str = _set("ORDERSTREAM_NOTIFY", "log", "notification channels, comma-separated")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _set(
+        "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
+    )
+
+    @classmethod
+    def load(cls, mapping: Mapping[str, str]) -> "Settings":
+        """Read the settings from environment-like names; an empty value counts as not set.
+
+        Raises ConfigurationError listing every setting that is wrong, not just the first.
+        """
+        given = {name: value for name, value in mapping.items() if value != ""}
+        if mapping.get("ORDERSTREAM_DRILL_SKU") == "":
+            given["ORDERSTREAM_DRILL_SKU"] = ""  # Here empty means something: no drill.
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigurationError(
+                *(f"{'.'.join(map(str, e['loc'][:1]))}: {e['msg']}" for e in error.errors())
+            ) from None
+        faults = list(settings._contradictions())
+        if faults:
+            raise ConfigurationError(*faults)
+        return settings
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.host not in LOOPBACK:
+            yield (
+                f"ORDERSTREAM_HOST: {self.host} is open to the network, and this version has no"
+                " API keys; use 127.0.0.1 and put a proxy that signs people in before it"
+            )
+        if self.notify != "log":
+            yield f"ORDERSTREAM_NOTIFY: {self.notify!r} is not a channel; this version knows: log"
+        ports = [self.port_order, self.port_inventory, self.port_notification]
+        ports += [self.port_analytics, self.port_view]
+        for port in sorted({port for port in ports if ports.count(port) > 1}):
+            yield f"ORDERSTREAM_PORT_...: {port} is given to more than one service"
+        if len(set(self.topics.all())) < len(self.topics.all()):
+            yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
+        if self.kafka_security_protocol.startswith("SASL"):
+            for name, value in (
+                ("KAFKA_SASL_MECHANISM", self.kafka_sasl_mechanism),
+                ("KAFKA_SASL_USERNAME", self.kafka_sasl_username),
+                ("KAFKA_SASL_PASSWORD", self.kafka_sasl_password),
+            ):
+                if value is None:
+                    yield f"{name}: {self.kafka_security_protocol} needs it"
+
+    @property
+    def topics(self) -> Topics:
+        """The topics by the names set here."""
+        return Topics(
+            self.topic_order_created,
+            self.topic_order_created_retry,
+            self.topic_inventory_reserved,
+            self.topic_inventory_rejected,
+            self.dead_letter_suffix,
+        )
+
+    def group(self, stage: str) -> str:
+        """Name the consumer group of a stage."""
+        return f"{self.kafka_group_id}-{stage}"
+
+    def kafka(self, **options: object) -> dict[str, object]:
+        """Return librdkafka's options to reach this Kafka, joined by `options`.
+
+        Raises ConfigurationError when no server is known: `up` or `serve` resolves it first.
+        """
+        if self.kafka_bootstrap_servers is None:
+            raise ConfigurationError("KAFKA_BOOTSTRAP_SERVERS is not set and no local Kafka runs")
+        common: dict[str, object] = {
+            "bootstrap.servers": self.kafka_bootstrap_servers,
+            "security.protocol": self.kafka_security_protocol,
+            "sasl.mechanism": self.kafka_sasl_mechanism,
+            "sasl.username": self.kafka_sasl_username,
+            "sasl.password": _secret(self.kafka_sasl_password),
+            "ssl.ca.location": _text(self.kafka_ssl_ca_location),
+            "ssl.certificate.location": _text(self.kafka_ssl_certificate_location),
+            "ssl.key.location": _text(self.kafka_ssl_key_location),
+            "ssl.key.password": _secret(self.kafka_ssl_key_password),
+        }
+        return {name: value for name, value in common.items() if value is not None} | options
+
+    def dsn(self) -> str:
+        """Return the connection string of the database.
+
+        Raises ConfigurationError when none is known: `up` or `serve` resolves it first.
+        """
+        if self.database_url is None:
+            raise ConfigurationError("DATABASE_URL is not set and no local PostgreSQL runs")
+        return self.database_url.get_secret_value()
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
+
+
+def _text(value: Path | None) -> str | None:
+    return None if value is None else str(value)

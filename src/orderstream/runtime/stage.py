@@ -1,0 +1,93 @@
+"""What a stage is: the topics it reads, how it reads them, and the function that handles a batch.
+
+A stage's handler is called with a batch and an open store transaction. It returns the records to
+publish. The loop (loop.py) commits both, exactly once; the handler only has to be repeatable:
+whatever it finds recorded for an event already, it must answer with again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from psycopg import Connection
+
+from orderstream.contract.envelope import Headers
+
+Partition = tuple[str, int]
+Positions = dict[Partition, int]  # The offset of the next record to read.
+
+
+class Record(Protocol):
+    """One record of a Kafka topic; confluent_kafka.Message is one, so none is copied."""
+
+    def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> Any: ...
+    def timestamp(self) -> tuple[int, int]: ...
+
+
+class Output(NamedTuple):
+    """One record to publish; `partition` -1 lets the key decide."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int = -1
+
+
+class Delivery(NamedTuple):
+    """A record and the event that it was read as."""
+
+    record: Record
+    event: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records of one transaction, in order within each partition, and the time it has."""
+
+    deliveries: Sequence[Delivery]
+    now: datetime
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self.deliveries)
+
+    def __len__(self) -> int:
+        return len(self.deliveries)
+
+
+Decoder = Callable[[Record], Any]
+Handler = Callable[[Batch, Connection], Sequence[Output]]
+
+
+class Keeps(Enum):
+    """Where a stage's offsets are committed, which is where its exactly-once comes from."""
+
+    OFFSETS_IN_KAFKA = "in the Kafka transaction of its outputs"
+    OFFSETS_IN_STORE = "in the store transaction of its rows"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One consumer group's work.
+
+    `reads` maps each topic to the decoder of its records, which raises Malformed.
+    `retries` maps a topic to the topic for another try; a topic without one parks at once.
+    `parks` are the topics whose unreadable records this stage puts to the dead letters; another
+    stage that reads them too passes over those, so that each is parked once.
+    `linger_s` is how long a busy stage waits for a fuller batch.
+    """
+
+    name: str
+    reads: Mapping[str, Decoder]
+    handle: Handler
+    keeps: Keeps
+    parks: frozenset[str] = frozenset()
+    retries: Mapping[str, str] = field(default_factory=dict[str, str])
+    linger_s: float = 0.0

@@ -1,0 +1,239 @@
+"""The only composition root: Settings -> databases, producers, stages, web apps.
+
+Nothing else constructs these; nothing here decides anything.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from fastapi import APIRouter
+
+import orderstream
+from orderstream.analytics.api import analytics_routes
+from orderstream.analytics.stage import analytics_stage
+from orderstream.analytics.store_postgres import PostgresCounts
+from orderstream.contract.errors import Unavailable
+from orderstream.inventory.api import stock_routes
+from orderstream.inventory.stage import inventory_stage
+from orderstream.inventory.store_postgres import PostgresStock
+from orderstream.notification.api import notice_routes
+from orderstream.notification.channels import LogChannel
+from orderstream.notification.stage import notification_stage
+from orderstream.notification.store_postgres import PostgresNotices
+from orderstream.order_view.api import view_routes
+from orderstream.order_view.stage import view_stage
+from orderstream.order_view.store_postgres import PostgresView
+from orderstream.order_view.waiting import Waiting
+from orderstream.orders.api import OrdersApi
+from orderstream.orders.desk import Desk
+from orderstream.orders.store_postgres import PostgresClaims
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.background import Background
+from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
+from orderstream.runtime.clock import utc_now
+from orderstream.runtime.database import Database
+from orderstream.runtime.failure import RetryPolicy
+from orderstream.runtime.loop import Loop
+from orderstream.runtime.migrations import migrate
+from orderstream.runtime.observe import Check, StageMetrics
+from orderstream.runtime.positions import StoredPositions
+from orderstream.runtime.publisher import Publisher
+from orderstream.runtime.settings import Settings
+from orderstream.runtime.stage import Keeps, Stage
+from orderstream.runtime.web import WebServer, run, web_app
+
+# Each service's schema, which is also the folder of its migrations.
+SCHEMAS = {
+    "order": "orders",
+    "inventory": "inventory",
+    "view": "order_view",
+    "notification": "notification",
+    "analytics": "analytics",
+}
+SERVICES = tuple(SCHEMAS)
+
+# What a new local installation has on its shelves, so that the README's orders can be placed.
+DEMO_CATALOGUE = (
+    ("ABC-001", 1_000_000),
+    ("ABC-002", 1_000_000),
+    ("P-1", 1_000_000),
+    ("laptop", 500_000),
+    ("MUG", 250_000),
+    ("T-SHIRT", 250_000),
+    ("RARE-1", 3),
+    ("FAIL", 1_000),
+)
+
+log = structlog.get_logger("orderstream.wiring")
+
+
+def migrations(*schemas: str) -> dict[str, Path]:
+    """Return the folders of migrations by schema; all of them when none is named."""
+    package = Path(orderstream.__file__).parent
+    return {schema: package / schema / "migrations" for schema in schemas or SCHEMAS.values()}
+
+
+def port_of(settings: Settings, service: str) -> int:
+    """Return the port that a service listens on."""
+    return getattr(settings, f"port_{service}")
+
+
+def address_of(settings: Settings, service: str) -> str:
+    """Return the address of a service's HTTP API."""
+    return f"http://{settings.host}:{port_of(settings, service)}"
+
+
+def prepare(settings: Settings, *services: str) -> None:
+    """Set up the topics and these services' schemas. Safe to repeat. Raises Unavailable."""
+    applied = migrate(settings.dsn(), migrations(*(SCHEMAS[name] for name in services)))
+    created = Admin(settings.kafka()).create(settings.topics.all(), settings.partitions)
+    if applied or created:
+        log.info("set up", migrations=applied, topics=created)
+
+
+def load_demo_catalogue(settings: Settings) -> bool:
+    """Stock the shelves of an installation that never had any; False if there was stock."""
+    database = Database(settings.dsn(), SCHEMAS["inventory"], pool_max=2)
+    try:
+        stock = PostgresStock(database)
+        if stock.levels("", 1):
+            return False
+        stock.set_on_hand(DEMO_CATALOGUE)
+        return True
+    finally:
+        database.close()
+
+
+# The order service ---------------------------------------------------------------------------
+
+
+def order_app(settings: Settings) -> OrdersApi:
+    """Return the order service as an ASGI app."""
+    claims_database = Database(settings.dsn(), SCHEMAS["order"], settings.database_pool)
+    view_database = Database(settings.dsn(), SCHEMAS["view"], settings.database_pool)
+    view = PostgresView(view_database)
+    publisher = Publisher(settings.kafka())
+    desk = Desk(PostgresClaims(claims_database), publisher, settings.topics.order_created, utc_now)
+    preparing = Background(lambda: prepare(settings, "order", "view"))
+
+    async def on_start() -> None:
+        publisher.start(asyncio.get_running_loop())
+        preparing.start()
+
+    async def on_stop() -> None:
+        preparing.stop()
+        await desk.close()
+        publisher.close()
+        claims_database.close()
+        view_database.close()
+
+    checks: dict[str, Check] = {
+        "start": preparing.check,
+        "kafka": publisher.check,
+        "store": claims_database.ping,
+    }
+    app = web_app("orderstream: orders", checks, on_start=on_start, on_stop=on_stop)
+    app.include_router(view_routes(view))
+    return OrdersApi(app, desk, Waiting(view).decided, settings.in_flight_max)
+
+
+def serve_order(settings: Settings) -> int:
+    """Run the order service until SIGTERM or SIGINT; return the exit code."""
+    server = WebServer(order_app(settings), settings.host, settings.port_order)
+    run(server.serve)
+    return 0
+
+
+# The stages -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a stage's service is made of."""
+
+    stage: Stage
+    routes: APIRouter | None
+
+
+def stage_parts(name: str, settings: Settings, database: Database) -> _Parts:
+    """Return a stage and the routes of its API. Raises KeyError for an unknown name."""
+    topics = settings.topics
+    match name:
+        case "inventory":
+            stock = PostgresStock(database)
+            return _Parts(inventory_stage(stock, topics, settings.drill_sku), stock_routes(stock))
+        case "view":
+            return _Parts(view_stage(PostgresView(database), topics), None)
+        case "notification":
+            notices = PostgresNotices(database)
+            return _Parts(
+                notification_stage(notices, [LogChannel()], topics), notice_routes(notices)
+            )
+        case "analytics":
+            counts = PostgresCounts(database)
+            return _Parts(analytics_stage(counts, topics), analytics_routes(counts, utc_now))
+        case _:
+            raise KeyError(name)
+
+
+def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:
+    """Return the loop that runs a stage against Kafka."""
+    group = settings.group(stage.name)
+    positions = StoredPositions(database) if stage.keeps is Keeps.OFFSETS_IN_STORE else None
+    source = KafkaSource(
+        settings.kafka(),
+        group,
+        settings.worker,
+        list(stage.reads),
+        offset_reset=settings.kafka_auto_offset_reset,
+        starts=positions.load if positions else None,
+    )
+    sink = KafkaSink(
+        settings.kafka(),
+        f"{group}-{settings.worker}",
+        source.consumer.consumer_group_metadata,
+    )
+    return Loop(
+        stage,
+        group,
+        source,
+        sink,
+        database,
+        clock=utc_now,
+        policy=RetryPolicy(settings.retry_attempts, int(settings.retry_backoff_s * 1000)),
+        dead_letter_suffix=settings.dead_letter_suffix,
+        metrics=metrics,
+        records_max=settings.batch_records,
+        positions=positions,
+    )
+
+
+def serve_stage(name: str, settings: Settings) -> int:
+    """Run one stage and its API until SIGTERM or SIGINT; return the exit code.
+
+    1 when the stage had to stop because another incarnation took its place.
+    """
+    database = Database(settings.dsn(), SCHEMAS[name], settings.database_pool)
+    parts = stage_parts(name, settings, database)
+    metrics = StageMetrics(parts.stage.name)
+    background = Background(
+        lambda: prepare(settings, name),
+        lambda: stage_loop(parts.stage, settings, database, metrics),
+    )
+
+    def check_stage() -> None:
+        background.check()
+        if metrics.fault is not None:
+            raise Unavailable(metrics.fault)
+
+    app = web_app(f"orderstream: {name}", {"stage": check_stage, "store": database.ping})
+    if parts.routes is not None:
+        app.include_router(parts.routes)
+    server = WebServer(app, settings.host, port_of(settings, name))
+    background.start(when_done=server.stop)
+    run(server.serve)
+    background.stop()
+    database.close()
+    return 1 if background.failed else 0
