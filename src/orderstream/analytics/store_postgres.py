@@ -8,10 +8,10 @@ from psycopg import Connection
 
 from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
 from orderstream.contract.envelope import rfc3339
-from orderstream.runtime.database import Database
+from orderstream.runtime.database import Database, text_array
 
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
-COUNTED_AS = "SELECT order_id, outcome FROM counted WHERE order_id = ANY(%s)"
+COUNTED_AS = "SELECT order_id, outcome FROM counted WHERE order_id = ANY(%s::text[])"
 REMEMBER = """
     INSERT INTO counted (order_id, outcome) SELECT * FROM unnest(%s::text[], %s::text[])
     ON CONFLICT (order_id) DO UPDATE SET outcome = excluded.outcome
@@ -52,14 +52,17 @@ class PostgresCounts:
     def counted_as(self, tx: Connection, order_keys: Collection[str]) -> dict[str, str]:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        return dict(tx.execute(COUNTED_AS, (list(order_keys),)).fetchall())
+        return dict(tx.execute(COUNTED_AS, (text_array(order_keys),)).fetchall())
 
     def add(self, tx: Connection, changes: Changes) -> None:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
         if not changes.outcome_of:
             return
         orders = sorted(changes.outcome_of)
-        tx.execute(REMEMBER, (orders, [changes.outcome_of[order] for order in orders]))
+        tx.execute(
+            REMEMBER,
+            (text_array(orders), text_array(changes.outcome_of[order] for order in orders)),
+        )
         tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
         tx.execute(
             PER_MINUTE,

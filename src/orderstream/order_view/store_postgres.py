@@ -10,16 +10,18 @@ from psycopg import Connection
 from orderstream.contract.envelope import event_id, rfc3339
 from orderstream.order_view.rules import Page, Seen, Status
 from orderstream.order_view.store import Found, Query
-from orderstream.runtime.database import Database
+from orderstream.runtime.database import Database, number_array, text_array
+
+_encode = msgspec.json.Encoder().encode
 
 # Merging is commutative: the greater status and whatever is known win; a timeline only grows.
 # A reason belongs to its status: one of a lower rank is dropped with it.
 FOLD_IN = """
     INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, items, reason,
         short, created_at, decided_at, timeline)
-    SELECT order_id, numeric_id, status, user_id, numeric_user, items::jsonb, reason,
+    SELECT order_id, numeric_id = 1, status, user_id, numeric_user = 1, items::jsonb, reason,
         short::jsonb, created_at, decided_at, timeline::jsonb
-    FROM unnest(%s::text[], %s::bool[], %s::smallint[], %s::text[], %s::bool[], %s::text[],
+    FROM unnest(%s::text[], %s::int[], %s::smallint[], %s::text[], %s::int[], %s::text[],
         %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
         AS n (order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
             created_at, decided_at, timeline)
@@ -50,24 +52,25 @@ class PostgresView:
 
     def fold_in(self, tx: Connection, pages: Iterable[Page]) -> None:
         """See ViewStore. Rows are written in one order, so that two workers cannot deadlock."""
-        rows = [
+        rows = sorted(pages, key=lambda page: page.order_key)
+        if not rows:
+            return
+        tx.execute(
+            FOLD_IN,
             (
-                page.order_key,
-                page.numeric_id,
-                int(page.status),
-                None if page.user_id is None else str(page.user_id),
-                isinstance(page.user_id, int),
-                None if page.items is None else _json(page.items),
-                page.reason,
-                _json(page.short) if page.short else None,
-                page.created_at,
-                page.decided_at,
-                _json([_entry(page.order_key, seen) for seen in page.timeline]),
-            )
-            for page in sorted(pages, key=lambda page: page.order_key)
-        ]
-        if rows:
-            tx.execute(FOLD_IN, [list(column) for column in zip(*rows, strict=True)])
+                text_array(page.order_key for page in rows),
+                number_array(page.numeric_id for page in rows),
+                number_array(page.status for page in rows),
+                text_array(None if p.user_id is None else str(p.user_id) for p in rows),
+                number_array(isinstance(page.user_id, int) for page in rows),
+                text_array(None if page.items is None else _json(page.items) for page in rows),
+                text_array(page.reason for page in rows),
+                text_array(_json(page.short) if page.short else None for page in rows),
+                text_array(_exact(page.created_at) for page in rows),
+                text_array(_exact(page.decided_at) for page in rows),
+                text_array(_json([_entry(seen) for seen in page.timeline]) for page in rows),
+            ),
+        )
 
     def get(self, order_keys: Collection[str]) -> dict[str, dict[str, Any]]:
         """See ViewStore."""
@@ -102,9 +105,13 @@ class PostgresView:
         return [Found(_shown(row), (row[-2], row[0])) for row in rows]
 
 
-def _entry(order_key: str, seen: Seen) -> dict[str, object]:
+def _exact(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
+
+
+def _entry(seen: Seen) -> dict[str, object]:
     return {
-        "eventId": event_id(order_key, seen.event_type),
+        "eventId": event_id(seen.event.key, seen.event_type),
         "type": seen.event_type,
         "at": rfc3339(seen.at),
         "topic": seen.topic,
@@ -146,4 +153,4 @@ def _time(at: datetime | None) -> str | None:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()

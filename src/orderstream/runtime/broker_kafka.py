@@ -84,6 +84,7 @@ class KafkaSource:
         *,
         offset_reset: str = "earliest",
         starts: Starts | None = None,
+        linger_s: float = 0.0,
     ) -> None:
         self._starts = starts
         self._offset_reset = offset_reset
@@ -102,7 +103,9 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": offset_reset,
-                "fetch.wait.max.ms": 100,
+                # A stage that may be late by `linger_s` is sent fewer and fuller responses.
+                "fetch.min.bytes": 65_536 if linger_s else 1,
+                "fetch.wait.max.ms": int(linger_s * 1000) or 100,
                 "queued.max.messages.kbytes": 32_768,
                 "log_level": 4,
             }

@@ -1,6 +1,6 @@
 """PostgreSQL for one service: its pool, its transactions, and its drivers' errors as ours."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -18,6 +18,23 @@ CONNECT_TIMEOUT_S = 5
 def role_of(schema: str) -> str:
     """Name the role that owns nothing but may read and write this one schema."""
     return f"orderstream_{schema}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """Write a PostgreSQL array of texts, to be cast by the statement that it is given to.
+
+    psycopg's own way goes through regular expressions, which was a third of the view's time.
+    """
+    quoted = [
+        "NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for v in values
+    ]
+    return "{" + ",".join(quoted) + "}"
+
+
+def number_array(values: Iterable[int | None]) -> str:
+    """Write a PostgreSQL array of whole numbers, likewise."""
+    return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
 
 
 class Database:
