@@ -160,20 +160,23 @@ class _Parts:
 def stage_parts(name: str, settings: Settings, database: Database) -> _Parts:
     """Return a stage and the routes of its API. Raises KeyError for an unknown name."""
     topics = settings.topics
+    decides = settings.group("inventory")
     match name:
         case "inventory":
             stock = PostgresStock(database)
             return _Parts(inventory_stage(stock, topics, settings.drill_sku), stock_routes(stock))
         case "view":
-            return _Parts(view_stage(PostgresView(database), topics), None)
+            return _Parts(view_stage(PostgresView(database), topics, decides), None)
         case "notification":
             notices = PostgresNotices(database)
             return _Parts(
-                notification_stage(notices, [LogChannel()], topics), notice_routes(notices)
+                notification_stage(notices, [LogChannel()], topics, decides), notice_routes(notices)
             )
         case "analytics":
             counts = PostgresCounts(database)
-            return _Parts(analytics_stage(counts, topics), analytics_routes(counts, utc_now))
+            return _Parts(
+                analytics_stage(counts, topics, decides), analytics_routes(counts, utc_now)
+            )
         case _:
             raise KeyError(name)
 

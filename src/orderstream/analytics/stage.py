@@ -9,11 +9,15 @@ from orderstream.analytics.store import CountStore
 from orderstream.contract.events import decode_rejected, decode_reserved, failed_order_key
 from orderstream.contract.topics import Topics
 from orderstream.runtime.clock import from_epoch_ms
+from orderstream.runtime.failure import read_dead_letter
 from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 
 
-def analytics_stage(store: CountStore, topics: Topics) -> Stage:
-    """Keep the numbers up to date. Decisions repeat their order, so that one topic is enough."""
+def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
+    """Keep the numbers up to date; `decides` is the consumer group that decides on orders.
+
+    Decisions repeat their order, so that no event has to be joined with another.
+    """
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         events = [event for _, event in batch]
@@ -26,7 +30,7 @@ def analytics_stage(store: CountStore, topics: Topics) -> Stage:
         reads={
             topics.inventory_reserved: lambda r: decode_reserved(r.value()),
             topics.inventory_rejected: lambda r: decode_rejected(r.value()),
-            topics.order_created_dead: _failed,
+            topics.order_created_dead: lambda r: _failed(r, decides),
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
@@ -34,5 +38,6 @@ def analytics_stage(store: CountStore, topics: Topics) -> Stage:
     )
 
 
-def _failed(record: Record) -> Failed:
-    return Failed(failed_order_key(record.key()), from_epoch_ms(record.timestamp()[1]))
+def _failed(record: Record, decides: str) -> Failed:
+    key = failed_order_key(record.key(), read_dead_letter(record).group, decides)
+    return Failed(key, from_epoch_ms(record.timestamp()[1]))

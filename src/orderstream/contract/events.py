@@ -94,11 +94,15 @@ def decode_rejected(value: bytes | None) -> InventoryRejected:
     return _read(_rejected, value)
 
 
-def failed_order_key(key: bytes | None) -> str:
-    """Read whose order a dead letter is. Raises Malformed: then it is nobody's.
+def failed_order_key(key: bytes | None, parked_by: str | None, decides: str) -> str:
+    """Read from a dead letter of `order.created` whose order failed.
 
-    The key is all that can be relied on: the value may be what could not be read.
+    Only the key can be relied on: the value may be what could not be read. Raises Malformed when
+    it is nobody's order, or when another consumer group than the one that decides on orders gave
+    up on it: that consumer has lost something then, the order has not failed.
     """
+    if parked_by not in (None, decides):
+        raise Malformed(f"parked by {parked_by}, which does not decide on orders")
     try:
         text = (key or b"").decode()
     except UnicodeDecodeError as error:

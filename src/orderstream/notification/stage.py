@@ -16,11 +16,14 @@ from orderstream.contract.topics import Topics
 from orderstream.notification.channels import Channel
 from orderstream.notification.rules import Failed, Notice, words
 from orderstream.notification.store import NoticeStore
+from orderstream.runtime.failure import read_dead_letter
 from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 
 
-def notification_stage(store: NoticeStore, channels: Sequence[Channel], topics: Topics) -> Stage:
-    """Tell every channel of every decision.
+def notification_stage(
+    store: NoticeStore, channels: Sequence[Channel], topics: Topics, decides: str
+) -> Stage:
+    """Tell every channel of every decision; `decides` is the group that decides on orders.
 
     The rows are written before the channel is told and committed after: a crash in between tells
     again under the same event id, and none is ever missing.
@@ -41,7 +44,7 @@ def notification_stage(store: NoticeStore, channels: Sequence[Channel], topics: 
             topics.inventory_rejected: lambda r: _notice(
                 "inventory.rejected", decode_rejected(r.value())
             ),
-            topics.order_created_dead: _failed,
+            topics.order_created_dead: lambda r: _failed(r, decides),
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
@@ -53,6 +56,6 @@ def _notice(event_type: str, event: InventoryReserved | InventoryRejected) -> No
     return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event))
 
 
-def _failed(record: Record) -> Notice:
-    key = failed_order_key(record.key())
+def _failed(record: Record, decides: str) -> Notice:
+    key = failed_order_key(record.key(), read_dead_letter(record).group, decides)
     return Notice(event_id(key, "order.failed"), key, None, words(Failed(key)))

@@ -18,12 +18,12 @@ from orderstream.contract.topics import Topics
 from orderstream.order_view.rules import Failed, Seen, fold
 from orderstream.order_view.store import ViewStore
 from orderstream.runtime.clock import from_epoch_ms
-from orderstream.runtime.failure import dead_letter_reason
+from orderstream.runtime.failure import read_dead_letter
 from orderstream.runtime.stage import Batch, Decoder, Keeps, Output, Record, Stage
 
 
-def view_stage(store: ViewStore, topics: Topics) -> Stage:
-    """Keep every order's page up to date."""
+def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
+    """Keep every order's page up to date; `decides` is the group that decides on orders."""
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         store.fold_in(tx, fold(event for _, event in batch).values())
@@ -37,7 +37,7 @@ def view_stage(store: ViewStore, topics: Topics) -> Stage:
         topics.inventory_rejected: lambda r: _seen(
             r, "inventory.rejected", decode_rejected(r.value())
         ),
-        topics.order_created_dead: _failed,
+        topics.order_created_dead: lambda r: _failed(r, decides),
     }
     return Stage(
         name="view",
@@ -67,6 +67,7 @@ def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
     )
 
 
-def _failed(record: Record) -> Seen:
-    failed = Failed(failed_order_key(record.key()), dead_letter_reason(record))
-    return _seen(record, "order.failed", failed)
+def _failed(record: Record, decides: str) -> Seen:
+    letter = read_dead_letter(record)
+    key = failed_order_key(record.key(), letter.group, decides)
+    return _seen(record, "order.failed", Failed(key, letter.reason))

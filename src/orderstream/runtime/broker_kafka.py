@@ -168,6 +168,7 @@ class KafkaSource:
         """Return the partitions with the offsets to start from."""
         if self._starts is not None:
             stored = self._starts((p.topic, p.partition) for p in partitions)
+            self.show_progress(stored)
             committed = [
                 TopicPartition(p.topic, p.partition, stored.get((p.topic, p.partition), -1))
                 for p in partitions
@@ -209,6 +210,8 @@ class KafkaSource:
             consumer.incremental_unassign(partitions)
 
     def show_progress(self, positions: Positions) -> None:
+        if not positions:
+            return
         offsets = [TopicPartition(*at, offset) for at, offset in positions.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)

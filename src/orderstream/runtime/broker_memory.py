@@ -125,9 +125,8 @@ class MemorySource:
         self._group = group
         self._starts = starts
         self._partitions = [(t, n) for t in topics for n in range(broker.partitions)]
-        self._at: Positions = {}
+        self._at: Positions = dict.fromkeys(self._partitions, 0)
         self._on_hold: set[Partition] = set()
-        self.rewind()
 
     def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:  # noqa: ARG002
         polled: list[Record] = []
@@ -154,6 +153,8 @@ class MemorySource:
             else self._broker.committed.get(self._group, {})
         )
         self._at = {partition: committed.get(partition, 0) for partition in self._partitions}
+        if self._starts:
+            self.show_progress(committed)
 
     def show_progress(self, positions: Positions) -> None:
         self._broker.committed.setdefault(self._group, {}).update(positions)

@@ -33,8 +33,8 @@ def text_array(values: Iterable[str | None]) -> str:
 
 
 def number_array(values: Iterable[int | None]) -> str:
-    """Write a PostgreSQL array of whole numbers, likewise."""
-    return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
+    """Write a PostgreSQL array of whole numbers, likewise; True is 1 and False 0."""
+    return "{" + ",".join(["NULL" if v is None else f"{v:d}" for v in values]) + "}"
 
 
 class Database:

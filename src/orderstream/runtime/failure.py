@@ -101,10 +101,21 @@ def dead_letter_output(record: Record, topic_suffix: str, error: Exception, grou
     return Output(topic, record.key(), record.value(), kept, partition)
 
 
-def dead_letter_reason(record: Record) -> str:
-    """Return what the dead letter says of its failure."""
-    message = header(record.headers(), _DEAD + "exception-message") or b""
-    return message.decode(errors="replace")
+@dataclass(frozen=True)
+class DeadLetter:
+    """What a dead letter says of itself; the group is None where its writer named none."""
+
+    group: str | None
+    reason: str
+
+
+def read_dead_letter(record: Record) -> DeadLetter:
+    """Read who parked the record, the last time, and why."""
+    group = header(record.headers(), _DEAD + "original-consumer-group")
+    reason = header(record.headers(), _DEAD + "exception-message") or b""
+    return DeadLetter(
+        None if group is None else group.decode(errors="replace"), reason.decode(errors="replace")
+    )
 
 
 def _origin(record: Record, group: str) -> list[tuple[str, bytes]]:

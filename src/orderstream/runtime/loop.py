@@ -105,7 +105,7 @@ class Loop:
         while not self._stopping.is_set():
             try:
                 if recovering:
-                    self._recover()
+                    self.recover()
                     recovering = False
                 self.step()
                 pause_s = PAUSE_FIRST_S
@@ -126,7 +126,7 @@ class Loop:
         self._sink.close()
         self._source.close()
 
-    def _recover(self) -> None:
+    def recover(self) -> None:
         """Start from what is committed, whatever happened before."""
         if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
             self._sink.ready()  # First: it ends an open transaction, so that offsets are final.
@@ -199,15 +199,19 @@ class Loop:
         if isinstance(error, Malformed) and topic not in self._stage.parks:
             self._metrics.passed_over()
             return []  # Another stage parks it (Stage.parks), so that it is parked once.
+        where = {"topic": topic, "partition": record.partition(), "offset": record.offset()}
+        if topic.endswith(self._suffix):
+            log.error("passed over a dead letter that cannot be handled", **where, exc_info=error)
+            self._metrics.passed_over()
+            return []  # It is parked already.
         tries = tries_before(record) + 1
         policy = self._policy
         retry_topic = topic if topic in self._retry_topics else self._stage.retries.get(topic)
         if retry_topic is None:
             policy = RetryPolicy(0, 0)
         decision = after_failure(tries, to_epoch_ms(self._clock()), policy)
-        where = {"topic": topic, "partition": record.partition(), "offset": record.offset()}
         if isinstance(decision, Park) or retry_topic is None:
-            log.error("parked as a dead letter", **where, tries=tries, reason=str(error))
+            log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
             self._metrics.parked()
             return [dead_letter_output(record, self._suffix, error, self._group)]
         log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))

@@ -1,0 +1,234 @@
+"""What every command shares: tables, JSON, and the services' HTTP APIs with errors in words."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+
+import msgspec
+import typer
+
+from orderstream.contract.errors import OrderstreamError, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+    from rich.table import Table
+
+    from orderstream.runtime.settings import Settings
+
+HTTP_TIMEOUT_S = 10.0
+TABLE_ROWS_MAX = 500  # A longer list is printed as it comes: a table has to wait for its last row.
+SERVER_FAULT = 500
+
+# What could move the cursor, colour the screen or forge a second line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+Row = Sequence[object]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON: one document, or one line for each thing of a list."),
+]
+
+
+class Refused(OrderstreamError):
+    """A service understood the request and said no, for the reason that the message gives."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+# Text and JSON -----------------------------------------------------------------------------
+
+
+def on_terminal() -> bool:
+    """Tell whether a person reads what is printed, rather than a program."""
+    return sys.stdout.isatty()
+
+
+def printable(value: object) -> str:
+    """Write any value on one line, with the control characters of foreign text made visible."""
+    text = "" if value is None else str(value)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document: indented on a terminal, on one line otherwise."""
+    document = msgspec.json.encode(value)
+    if on_terminal():
+        document = msgspec.json.format(document, indent=2)
+    print(document.decode())
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print one JSON document a line (NDJSON), each as soon as it is known."""
+    for value in values:
+        print(msgspec.json.encode(value).decode())
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Row]) -> None:
+    """Print rows under headings: a Rich table on a terminal, aligned text when piped."""
+    rest = iter(rows)
+    first = list(islice(rest, TABLE_ROWS_MAX))
+    more = list(islice(rest, 1))
+    if on_terminal() and not more:
+        from rich.console import Console
+
+        Console().print(rich_table(headings, first))
+        return
+    for line in aligned(headings, chain(first, more, rest)):
+        print(line)
+
+
+def rich_table(headings: Sequence[str], rows: Iterable[Row]) -> "Table":
+    """Return a Rich table; columns of numbers are set to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column, heading in enumerate(headings):
+        numbers = bool(listed) and all(isinstance(row[column], int) for row in listed)
+        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def aligned(headings: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """Write rows as lines of aligned columns, looking ahead no further than it must."""
+    widths = [len(heading) for heading in headings]
+    rest: Iterator[Row] = chain([headings], rows)
+    while batch := list(islice(rest, TABLE_ROWS_MAX)):
+        numbers = [[isinstance(cell, int) for cell in row] for row in batch]
+        cells = [[printable(cell) for cell in row] for row in batch]
+        widths = [
+            max(width, *(len(row[column]) for row in cells)) for column, width in enumerate(widths)
+        ]
+        for row, is_number in zip(cells, numbers, strict=True):
+            columns = zip(row, widths, is_number, strict=True)
+            parts = [cell.rjust(w) if number else cell.ljust(w) for cell, w, number in columns]
+            yield "  ".join(parts).rstrip()
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line; a value of None is left out."""
+    known = [(name, printable(value)) for name, value in facts if value is not None]
+    width = max((len(name) for name, _ in known), default=0)
+    for name, value in known:
+        print(f"{name.ljust(width)}  {value}")
+
+
+def hint(message: str) -> None:
+    """Say something to the person at the terminal that is no part of the output."""
+    typer.echo(message, err=True)
+
+
+def read_input(name: str) -> bytes:
+    """Read a file, or stdin for `-`. Raises BadParameter, so that the command exits with 2."""
+    if name == "-":
+        return cast("BinaryIO", sys.stdin.buffer).read()
+    try:
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise typer.BadParameter(f"{name}: {error.strerror}") from None
+
+
+# HTTP ------------------------------------------------------------------------------------------
+
+
+class Api:
+    """One service's HTTP API. Every request raises Unavailable or Refused with what to do."""
+
+    def __init__(self, service: str, client: "httpx.Client") -> None:
+        self._service = service
+        self._client = client
+        self._address = str(client.base_url).rstrip("/")
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return what is there, decoded; parameters that are None are left out."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self.read(self.send("GET", path, params=given))
+
+    def send(self, method: str, path: str, **options: Any) -> "httpx.Response":
+        """Send a request and return its answer, which is one of success."""
+        import httpx
+
+        who = f"the {self._service} service"
+        try:
+            answer = self._client.request(method, path, **options)
+        except httpx.ConnectError:
+            raise Unavailable(
+                f"{who} does not answer at {self._address}: start it with `orderstream up`"
+            ) from None
+        except httpx.TimeoutException:
+            raise Unavailable(
+                f"{who} at {self._address} took too long to answer:"
+                " see what is wrong with `orderstream doctor`"
+            ) from None
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"{who} at {self._address} broke off ({error}): try again"
+            ) from None
+        if not answer.is_success:
+            raise self._refusal(answer)
+        return answer
+
+    def read(self, answer: "httpx.Response") -> Any:
+        """Decode an answer's JSON."""
+        try:
+            return msgspec.json.decode(answer.content)
+        except msgspec.DecodeError:
+            raise self._stranger(answer) from None
+
+    def _refusal(self, answer: "httpx.Response") -> OrderstreamError:
+        try:
+            return Refused(problem_sentence(answer.content), answer.status_code)
+        except msgspec.DecodeError:
+            return self._stranger(answer)
+
+    def _stranger(self, answer: "httpx.Response") -> OrderstreamError:
+        return Refused(
+            f"{self._address} answers {answer.status_code}, but not like the {self._service}"
+            " service: another program may have the port, see `orderstream config`",
+            answer.status_code,
+        )
+
+
+class _ProblemDocument(msgspec.Struct):
+    """The members of RFC 9457 that we show."""
+
+    title: str = ""
+    detail: str = ""
+    field: str = ""
+
+
+def problem_sentence(body: bytes) -> str:
+    """Return a problem document (RFC 9457) as one line. Raises msgspec.DecodeError."""
+    problem = msgspec.json.decode(body, type=_ProblemDocument)
+    sentence = printable(problem.detail or problem.title)
+    if not sentence:
+        raise msgspec.DecodeError("not a problem document")
+    if problem.field and problem.field not in sentence:
+        return f"{printable(problem.field)}: {sentence}"
+    return sentence
+
+
+@contextmanager
+def api_of(
+    service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S
+) -> Iterator[Api]:
+    """Give a service's HTTP API at the address that the settings say."""
+    import httpx
+
+    from orderstream.wiring import address_of
+
+    # A proxy in the environment is for the world outside, not for this machine's own services.
+    with httpx.Client(
+        base_url=address_of(settings, service), timeout=timeout_s, trust_env=False
+    ) as client:
+        yield Api(service, client)

@@ -1,0 +1,51 @@
+"""Teach the bundled Java what a starting broker needs, once per cache: starts take half as long.
+
+Run as `python -m orderstream.local.warm_up`. A broker is started on throw-away data and, when it
+ends, writes what it loaded and linked (Java's ahead-of-time cache, JEP 483 and 515).
+"""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+from orderstream.local import jvm
+from orderstream.local.jars import default_cache, ensure_jars
+from orderstream.local.kafka_config import Node, write_config
+from orderstream.local.kafka_servers import format_data, launch, wait_until_ready
+from orderstream.local.processes import end, free_port, turn
+
+_CLUSTER_ID = "orderstream-warm-up-00"  # Kafka asks for 22 characters.
+_WRITTEN_WITHIN_S = 180.0
+
+
+def warm_up(cache: Path) -> None:
+    """Make the ahead-of-time cache unless it is there: about 10 s; safe to run twice at once.
+
+    It appears whole or not at all. Raises Unavailable when the broker does not come up.
+    """
+    made = jvm.archive(cache)
+    with turn(cache / "warm-up.flock"), tempfile.TemporaryDirectory(dir=cache) as scratch:
+        if made.exists():
+            return
+        ensure_jars(cache)
+        fresh = Path(scratch) / made.name
+        # No turn for the ports, unlike kafka.start: at this priority it would make others wait.
+        broker_port = free_port(29092)
+        controller_port = free_port(broker_port + 1)
+        node = Node(1, Path(scratch) / "node-1", broker_port, controller_port)
+        write_config(node, [node])
+        format_data([node], _CLUSTER_ID, cache)
+        options = [f"-XX:AOTCacheOutput={fresh}"]
+        server = launch(node, cache, heap_mb=512, java_options=options)
+        try:
+            wait_until_ready({node: server})
+        finally:
+            end([server], with_signal=signal.SIGTERM, within_s=_WRITTEN_WITHIN_S)
+        if fresh.exists():
+            fresh.replace(made)
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    warm_up(default_cache())

@@ -1,0 +1,93 @@
+"""A real PostgreSQL: the same server for all who ask, and nothing committed is lost."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg
+
+from orderstream.local import postgres
+from orderstream.local.processes import ProcessId, wait_until
+
+
+def killed(pid: int) -> None:
+    process = ProcessId.of(pid)
+    assert process is not None
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not process.alive(), 5)
+
+
+class TestPostgres:
+    def test_start_stop_and_status_may_be_repeated(self, home: Path) -> None:
+        assert not postgres.status(home).running
+        assert not postgres.stop(home)
+        first = postgres.start(home)
+        assert first.running
+        assert first == postgres.start(home) == postgres.status(home)
+        assert first.version.startswith("18.")
+        assert postgres.stop(home)
+        assert not postgres.stop(home)
+        assert not postgres.status(home).running
+
+    def test_is_durable_and_speaks_utf8_on_a_socket_alone(self, home: Path) -> None:
+        wanted = {
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "max_connections": "200",
+            "server_encoding": "UTF8",
+            "listen_addresses": "",
+            "wal_compression": "pglz",
+        }
+        with psycopg.connect(postgres.start(home).dsn) as connection:
+            shown = {
+                name: connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+                for name in wanted
+            }
+        assert shown == {name: (value,) for name, value in wanted.items()}
+
+    def test_data_outlives_a_stop_and_a_kill_with_sessions_open(self, home: Path) -> None:
+        status = postgres.start(home)
+        with psycopg.connect(status.dsn, autocommit=True) as connection:
+            connection.execute("CREATE TABLE fact AS SELECT 'Ω' AS word")
+        postgres.stop(home)
+        status = postgres.start(home)
+        busy = subprocess.Popen(
+            [postgres.psql_path(), status.dsn, "-c", "SELECT pg_sleep(60)"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with psycopg.connect(status.dsn) as connection:
+            sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep%%'"
+
+            def sleeps() -> bool:
+                row = connection.execute(sleepers).fetchone()
+                connection.rollback()
+                return row == (2,)  # It and this question.
+
+            assert wait_until(sleeps, 5)
+        assert status.pid is not None
+        killed(status.pid)
+        again = postgres.start(home)
+        assert again.pid != status.pid
+        assert busy.wait(5) != 0
+        with psycopg.connect(again.dsn) as connection:
+            assert connection.execute("SELECT word FROM fact").fetchone() == ("Ω",)
+
+    def test_a_stale_pid_file_that_names_a_stranger_is_no_obstacle(self, home: Path) -> None:
+        data = postgres.start(home).data
+        postgres.stop(home)
+        lines = [str(os.getpid()), str(data), "1", "5432", "", "", "", "ready"]
+        (data / "postmaster.pid").write_text("\n".join(lines) + "\n", "utf-8")
+        assert not postgres.status(home).running
+        assert not postgres.stop(home)
+        assert postgres.start(home).running
+
+    def test_a_long_home_gets_its_socket_elsewhere(self, home: Path) -> None:
+        deep = home / ("d" * 90)
+        deep.mkdir()
+        try:
+            with psycopg.connect(postgres.start(deep).dsn) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        finally:
+            postgres.stop(deep)
