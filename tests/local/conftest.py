@@ -1,6 +1,7 @@
 """Homes for real servers: short-lived, and empty of processes when a test is over."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from orderstream.local import kafka, postgres
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    kafka.stop(tmp_path)
-    postgres.stop(tmp_path)
-    data = postgres.status(tmp_path).data
-    if data.is_dir() and tmp_path not in data.parents:  # Root's data may lie under /var/lib.
-        shutil.rmtree(data.parent)
+def home() -> Iterator[Path]:
+    # Not tmp_path: pytest closes it to others, and root's PostgreSQL runs as another user.
+    home = Path(tempfile.mkdtemp(prefix="os-"))
+    home.chmod(0o755)
+    yield home
+    kafka.stop(home)
+    postgres.stop(home)
+    shutil.rmtree(home)

@@ -1,11 +1,13 @@
 """A real PostgreSQL: the same server for all who ask, and nothing committed is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from orderstream.local import postgres
 from orderstream.local.processes import ProcessId, wait_until
@@ -85,9 +87,25 @@ class TestPostgres:
 
     def test_a_long_home_gets_its_socket_elsewhere(self, home: Path) -> None:
         deep = home / ("d" * 90)
-        deep.mkdir()
+        status = postgres.start(deep)
         try:
-            with psycopg.connect(postgres.start(deep).dsn) as connection:
+            with psycopg.connect(status.dsn) as connection:
                 assert connection.execute("SELECT 1").fetchone() == (1,)
+                row = connection.execute("SHOW unix_socket_directories").fetchone()
         finally:
             postgres.stop(deep)
+        assert row is not None
+        assert home not in Path(row[0]).parents
+        Path(row[0]).rmdir()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+    def test_roots_closed_home_stays_closed(self, home: Path) -> None:
+        home.chmod(0o700)
+        data = postgres.start(home).data
+        try:
+            assert home not in data.parents
+            assert home.stat().st_mode & 0o777 == 0o700
+            assert postgres.status(home).running
+        finally:
+            postgres.stop(home)
+            shutil.rmtree(data.parent)

@@ -199,7 +199,9 @@ def list_orders(
     sku: Annotated[str | None, typer.Option(help="Only those with this SKU.")] = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="From this time (ISO 8601, UTC if it is bare)."),
+        typer.Option(
+            "--from", metavar="TIME", help="From this time (ISO 8601, UTC if it is bare)."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Up to this time, itself excluded.")
@@ -284,14 +286,15 @@ def watch(
     Each event is printed as it comes. An order that is not there yet is waited for.
     """
     with api_of("order", settings.load()) as api:
-        shown = 0
+        shown: set[str] = set()
         status = ""
         for page in pages(api, order_id, timeout):
             if as_json:
                 print_json_lines([page])
             else:
                 _print_news(page, shown, status)
-            shown, status = len(page["timeline"]), page["status"]
+            shown |= {event["eventId"] for event in page["timeline"]}
+            status = page["status"]
     if status == "FAILED":
         raise typer.Exit(1)
 
@@ -329,8 +332,10 @@ def _too_late(order_id: str, timeout_s: float, *, known: bool) -> Unavailable:
     )
 
 
-def _print_news(page: dict[str, Any], shown: int, status: str) -> None:
-    for event in page["timeline"][shown:]:
+def _print_news(page: dict[str, Any], shown: set[str], status: str) -> None:
+    for event in page["timeline"]:
+        if event["eventId"] in shown:
+            continue
         place = f"{event['topic']}[{event['partition']}]@{event['offset']}"
         print(printable(f"{event['at']}  {event['type']:<20}  {place}"), flush=True)
     if page["status"] != status:

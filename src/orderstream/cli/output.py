@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 HTTP_TIMEOUT_S = 10.0
 TABLE_ROWS_MAX = 500  # A longer list is printed as it comes: a table has to wait for its last row.
-SERVER_FAULT = 500
 
 # What could move the cursor, colour the screen or forge a second line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -89,29 +88,47 @@ def rich_table(headings: Sequence[str], rows: Iterable[Row]) -> "Table":
     from rich.text import Text
 
     listed = list(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    numbers = columns_of_numbers(listed, len(headings))
     for column, heading in enumerate(headings):
-        numbers = bool(listed) and all(isinstance(row[column], int) for row in listed)
-        table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(
+            heading,
+            justify="right" if numbers[column] else "left",
+            overflow="fold",
+            no_wrap=column == 0,  # What names the row is never broken.
+        )
     for row in listed:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 def aligned(headings: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """Write rows as lines of aligned columns, looking ahead no further than it must."""
-    widths = [len(heading) for heading in headings]
-    rest: Iterator[Row] = chain([headings], rows)
-    while batch := list(islice(rest, TABLE_ROWS_MAX)):
-        numbers = [[isinstance(cell, int) for cell in row] for row in batch]
-        cells = [[printable(cell) for cell in row] for row in batch]
-        widths = [
-            max(width, *(len(row[column]) for row in cells)) for column, width in enumerate(widths)
-        ]
-        for row, is_number in zip(cells, numbers, strict=True):
-            columns = zip(row, widths, is_number, strict=True)
-            parts = [cell.rjust(w) if number else cell.ljust(w) for cell, w, number in columns]
-            yield "  ".join(parts).rstrip()
+    """Write rows as lines of aligned columns, looking ahead no further than TABLE_ROWS_MAX."""
+    rest = iter(rows)
+    batch = list(islice(rest, TABLE_ROWS_MAX))
+    numbers = columns_of_numbers(batch, len(headings))
+    widths = [0] * len(headings)
+    lines: list[Row] = [headings, *batch]
+    while lines:
+        cells = [[printable(cell) for cell in row] for row in lines]
+        widths = [max(w, *(len(row[at]) for row in cells)) for at, w in enumerate(widths)]
+        for row in cells:
+            yield _line(row, widths, numbers)
+        lines = list(islice(rest, TABLE_ROWS_MAX))
+
+
+def columns_of_numbers(rows: Sequence[Row], columns: int) -> list[bool]:
+    """Tell for each column whether it holds whole numbers only."""
+    return [
+        bool(rows) and all(isinstance(row[column], int) for row in rows)
+        for column in range(columns)
+    ]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], to_the_right: Sequence[bool]) -> str:
+    columns = zip(cells, widths, to_the_right, strict=True)
+    parts = [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in columns]
+    return "  ".join(parts).rstrip()
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -171,9 +188,7 @@ class Api:
                 " see what is wrong with `orderstream doctor`"
             ) from None
         except httpx.HTTPError as error:
-            raise Unavailable(
-                f"{who} at {self._address} broke off ({error}): try again"
-            ) from None
+            raise Unavailable(f"{who} at {self._address} broke off ({error}): try again") from None
         if not answer.is_success:
             raise self._refusal(answer)
         return answer
@@ -213,15 +228,13 @@ def problem_sentence(body: bytes) -> str:
     sentence = printable(problem.detail or problem.title)
     if not sentence:
         raise msgspec.DecodeError("not a problem document")
-    if problem.field and problem.field not in sentence:
+    if problem.field and problem.field.lower() not in sentence.lower():
         return f"{printable(problem.field)}: {sentence}"
     return sentence
 
 
 @contextmanager
-def api_of(
-    service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S
-) -> Iterator[Api]:
+def api_of(service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S) -> Generator[Api]:
     """Give a service's HTTP API at the address that the settings say."""
     import httpx
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from orderstream.contract.errors import Unavailable
 from orderstream.local.postgres_folder import own_folder, prepare, program, system_user
-from orderstream.local.processes import ProcessId, end, spawn, turn, wait_until
+from orderstream.local.processes import ProcessId, end, reap, spawn, turn, wait_until
 
 _DATABASE = "orderstream"
 _USER = "postgres"
@@ -139,6 +139,7 @@ def _postmaster(data: Path) -> ProcessId | None:
         number = int((data / "postmaster.pid").read_text("utf-8").split("\n", 1)[0])
     except (FileNotFoundError, ValueError):
         return None
+    reap(number)
     return next((process for process in _servers_in(data, [number])), None)
 
 

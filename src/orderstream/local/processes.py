@@ -44,9 +44,14 @@ class ProcessId:
                 return True
         except psutil.NoSuchProcess:
             return False
-        with suppress(ChildProcessError):  # Not our child, so for another to reap.
-            os.waitpid(self.pid, os.WNOHANG)
+        reap(self.pid)
         return False
+
+
+def reap(pid: int) -> None:
+    """Let go of a child that has ended; until then its number counts as that of a live process."""
+    with suppress(ChildProcessError):  # Not our child, so for another to reap.
+        os.waitpid(pid, os.WNOHANG)
 
 
 def spawn(

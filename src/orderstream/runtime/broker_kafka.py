@@ -162,6 +162,7 @@ class KafkaSource:
                 # Taking them anew, unlike a seek, works in any state and drops what was fetched.
                 self._consumer.incremental_unassign(assigned)
                 self._consumer.incremental_assign(placed)
+                self._consumer.resume(placed)  # A pause outlives an assignment.
         self._unplaced = None
 
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -419,5 +420,8 @@ def _if_still_assigned() -> Generator[None]:
             raise Unavailable(error_of(exception).str()) from exception
 
 
-def _names(partitions: Iterable[TopicPartition]) -> list[str]:
-    return [f"{p.topic}-{p.partition}" for p in partitions]
+def _names(partitions: Iterable[TopicPartition]) -> str:
+    by_topic: dict[str, list[int]] = {}
+    for partition in partitions:
+        by_topic.setdefault(partition.topic, []).append(partition.partition)
+    return " ".join(f"{topic}{sorted(numbers)}" for topic, numbers in sorted(by_topic.items()))

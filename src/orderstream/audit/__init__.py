@@ -1,0 +1,1 @@
+"""`orderstream verify`: proves or disproves the promises from the log and the stores alone."""

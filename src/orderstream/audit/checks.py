@@ -1,0 +1,426 @@
+"""The promises, each as one statement that finds whatever breaks it.
+
+All of them read one snapshot of the stores, and a log that was read past that snapshot. Services
+may be at work meanwhile; what makes every check exact nevertheless:
+    a store's rows        must be in the log, since the log was read further than the store
+    what the log says     must be in a projection up to the projection's own stored position
+    an input record       must have its outcome if inventory's committed offset is past it
+    a decision on the log must be in inventory's store if it was there before the snapshot
+Each statement gives order_id, place (topic number, partition, offset; or null) and detail.
+"""
+
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+PROJECTIONS = ("order_view", "notification", "analytics")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: its sentence says what holds when the statement finds nothing."""
+
+    name: str
+    sentence: str
+    sql: LiteralString
+    whole_log: bool = True  # Cannot be decided once the log's beginning was deleted.
+
+
+# What the checks have in common -----------------------------------------------------------
+
+# One row per order that the log names. `dead` counts dead letters by the order of the record that
+# was parked, `failed` those whose key is the order. `early_` counts leave out what came to the
+# log after the snapshot began: its cause may not have been read.
+ORDERS: LiteralString = """
+    CREATE TEMP TABLE log_order AS
+    SELECT order_id, sum(input) AS inputs, bool_or(under_way) AS under_way,
+        sum(reserved) AS reserved, sum(rejected) AS rejected, sum(early_said) AS early_said,
+        sum(dead) AS dead, sum(early_dead) AS early_dead, sum(failed) AS failed,
+        min(input_place) AS input_place, max(said_place) AS said_place,
+        max(dead_place) AS dead_place
+    FROM (
+        SELECT order_id, fresh::int AS input, "offset" >= coalesce(answered, 0) AS under_way,
+            0 AS reserved, 0 AS rejected, 0 AS early_said, 0 AS dead, 0 AS early_dead, 0 AS failed,
+            ARRAY[topic, partition, "offset"] AS input_place,
+            NULL::bigint[] AS said_place, NULL::bigint[] AS dead_place
+        FROM log_input LEFT JOIN log_mark USING (topic, partition)
+        UNION ALL
+        SELECT order_id, 0, false, reserved::int, (NOT reserved)::int,
+            ("offset" < coalesce(early, 0))::int, 0, 0, 0, NULL,
+            ARRAY[topic, partition, "offset"], NULL
+        FROM log_outcome LEFT JOIN log_mark USING (topic, partition)
+        UNION ALL
+        SELECT coalesce(i.order_id, d.order_id), 0, false, 0, 0, 0, 1,
+            (d."offset" < coalesce(early, 0))::int, 0, NULL, NULL,
+            ARRAY[d.topic, d.partition, d."offset"]
+        FROM log_dead d LEFT JOIN log_mark m USING (topic, partition)
+        LEFT JOIN log_topic t ON t.name = d.origin_topic
+        LEFT JOIN log_input i ON i.topic = t.topic AND i.partition = d.origin_partition
+            AND i."offset" = d.origin_offset
+        WHERE coalesce(i.order_id, d.order_id) IS NOT NULL
+        UNION ALL
+        SELECT order_id, 0, false, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL
+        FROM log_dead WHERE order_id IS NOT NULL
+    ) AS fact GROUP BY order_id
+"""
+
+# Everything that tells a projection something; `says` is the status (order_view's number for it).
+SAYINGS: LiteralString = """
+    CREATE TEMP VIEW log_saying AS
+    SELECT order_id, i.topic, partition, "offset", 0 AS says, at AS created_at,
+        NULL::timestamptz AS decided_at, NULL::timestamptz AS failed_at
+    FROM log_input i JOIN log_topic t USING (topic) WHERE t.topic = 0
+    UNION ALL
+    SELECT order_id, topic, partition, "offset", CASE WHEN reserved THEN 20 ELSE 21 END,
+        ordered_at, decided_at, NULL
+    FROM log_outcome
+    UNION ALL
+    SELECT order_id, topic, partition, "offset", 10, NULL, NULL, at
+    FROM log_dead WHERE order_id IS NOT NULL
+"""
+
+# What the log says of each order, as far as one projection has read it.
+_SEEN: LiteralString = """
+    CREATE TEMP TABLE {seen} AS
+    SELECT order_id, max(says) AS status, bool_or(says = 20) AS reserved,
+        bool_or(says = 21) AS rejected, bool_or(says = 10) AS failed,
+        min(created_at) AS created_min, max(created_at) AS created_max,
+        min(decided_at) AS decided_min, max(decided_at) AS decided_max,
+        min(failed_at) AS failed_at, max(ARRAY[topic, partition, "offset"]) AS place,
+        min(ARRAY[topic, partition, "offset"]) FILTER (WHERE says >= 20) AS first_said
+    FROM log_saying JOIN log_topic USING (topic)
+    JOIN {position} AS position ON position.topic = log_topic.name
+        AND position.partition = log_saying.partition AND log_saying."offset" < position.next
+    GROUP BY order_id
+"""
+
+
+def preparations() -> list[tuple[str, sql.Composable]]:
+    """Return the statements that come before the checks, each with a name for the progress."""
+    steps: list[tuple[str, sql.Composable]] = [
+        ("orders", sql.SQL(ORDERS)),
+        ("statistics", sql.SQL("ANALYZE log_order")),
+        ("sayings", sql.SQL(SAYINGS)),
+    ]
+    for schema in PROJECTIONS:
+        seen = sql.Identifier(f"seen_by_{schema}")
+        position = sql.Identifier(schema, "position")
+        steps.append((schema, sql.SQL(_SEEN).format(seen=seen, position=position)))
+        steps.append(("statistics", sql.SQL("ANALYZE {}").format(seen)))
+    return steps
+
+
+# The checks ---------------------------------------------------------------------------------
+
+CHECKS = (
+    Check(
+        "lost",
+        "Every accepted order is decided, among the dead letters, or still on its way.",
+        """
+        SELECT order_id, input_place, 'accepted; no outcome and no dead letter'
+        FROM log_order
+        WHERE inputs > 0 AND NOT under_way AND reserved = 0 AND rejected = 0 AND dead = 0
+        """,
+    ),
+    Check(
+        "doubled",
+        "No order has two outcomes, and none is said more often than the order was put in.",
+        """
+        SELECT order_id, said_place, CASE
+            WHEN reserved > 0 AND rejected > 0 THEN 'both reserved and rejected'
+            WHEN differ THEN 'said twice with different contents'
+            ELSE format('put in %s times, said %s times', inputs, early_said) END
+        FROM (
+            SELECT o.*, reserved + rejected > 1 AND EXISTS (
+                SELECT FROM log_outcome a WHERE a.order_id = o.order_id
+                HAVING count(DISTINCT (quantities, decided_at, reason, short)) > 1
+            ) AS differ
+            FROM (SELECT * FROM log_order WHERE reserved + rejected > 1) AS o
+        ) AS o
+        WHERE (reserved > 0 AND rejected > 0) OR differ OR (inputs > 0 AND early_said > inputs)
+        """,
+    ),
+    Check(
+        "unordered",
+        "Every outcome is that of an order that was accepted.",
+        """
+        SELECT order_id, said_place, 'decided, but never accepted'
+        FROM log_order WHERE early_said > 0 AND inputs = 0
+        """,
+    ),
+    Check(
+        "altered",
+        "An outcome is about the items that were ordered.",
+        """
+        SELECT o.order_id, ARRAY[o.topic, o.partition, o."offset"],
+            format('decided %s, ordered %s', o.quantities, min(i.quantities::text))
+        FROM log_outcome o JOIN log_input i USING (order_id)
+        GROUP BY o.order_id, o.topic, o.partition, o."offset", o.quantities
+        HAVING NOT bool_or(i.quantities = o.quantities)
+        """,
+    ),
+    Check(
+        "misnamed",
+        "An outcome's event id is the one that belongs to the order and the outcome.",
+        """
+        SELECT order_id, ARRAY[topic, partition, "offset"], format('event id %s', event_id)
+        FROM log_outcome WHERE event_id IS DISTINCT FROM order_id || CASE
+            WHEN reserved THEN ':inventory.reserved' ELSE ':inventory.rejected' END
+        """,
+        whole_log=False,
+    ),
+    Check(
+        "parked_though_decided",
+        "A record is decided or parked as a dead letter, never both.",
+        """
+        SELECT order_id, dead_place,
+            format('put in %s times, decided %s times, parked %s times',
+                inputs, early_said, early_dead)
+        FROM log_order
+        WHERE inputs > 0 AND early_said BETWEEN 1 AND inputs AND early_said + early_dead > inputs
+        """,
+    ),
+    Check(
+        "parked_twice",
+        "No record is among the dead letters twice.",
+        """
+        SELECT max(order_id), max(ARRAY[topic, partition, "offset"]),
+            format('%s[%s] offset %s was parked %s times',
+                origin_topic, origin_partition, origin_offset, count(*))
+        FROM log_dead WHERE origin_offset IS NOT NULL
+        GROUP BY origin_topic, origin_partition, origin_offset HAVING count(*) > 1
+        """,
+    ),
+    Check(
+        "unreadable_unparked",
+        "Every unreadable order record is among the dead letters, or will be tried again.",
+        """
+        WITH record AS (
+            SELECT u.*, t.name, u."offset" >= coalesce(m.answered, 0) AS under_way
+            FROM log_unreadable u JOIN log_topic t USING (topic)
+            LEFT JOIN log_mark m USING (topic, partition) WHERE t.topic IN (0, 1)
+        )
+        SELECT min(order_id), min(ARRAY[topic, partition, "offset"]), min(why)
+        FROM record r
+        WHERE NOT EXISTS (
+            SELECT FROM log_dead d WHERE d.origin_topic = r.origin_topic
+                AND d.origin_partition = r.origin_partition AND d.origin_offset = r.origin_offset
+        )
+        GROUP BY origin_topic, origin_partition, origin_offset HAVING NOT bool_or(under_way)
+        """,
+    ),
+    Check(
+        "outcome_unstored",
+        "What inventory said is what it has stored.",
+        """
+        SELECT o.order_id, ARRAY[o.topic, o.partition, o."offset"], CASE
+            WHEN r.order_id IS NULL THEN 'said, but not in the store'
+            WHEN (r.status = 'RESERVED') <> o.reserved THEN 'the store says ' || r.status
+            WHEN r.quantities <> o.quantities
+                THEN format('said %s, the store has %s', o.quantities, r.quantities)
+            ELSE format('said %s at %s, the store has %s at %s',
+                coalesce(o.reason || ' ' || o.short, 'no reason'), o.decided_at,
+                coalesce(r.reason || ' ' || r.short, 'no reason'), r.decided_at) END
+        FROM log_outcome o LEFT JOIN log_mark m USING (topic, partition)
+        LEFT JOIN inventory.reservation r ON r.order_id = o.order_id
+        WHERE CASE WHEN r.order_id IS NULL THEN o."offset" < coalesce(m.early, 0)
+            ELSE (r.status = 'RESERVED') <> o.reserved OR r.quantities <> o.quantities
+                OR r.reason IS DISTINCT FROM o.reason OR r.short IS DISTINCT FROM o.short
+                OR r.decided_at <> o.decided_at END
+        """,
+        whole_log=False,
+    ),
+    Check(
+        "reservation_unsaid",
+        "What inventory has stored, it has said, unless the order is still on its way.",
+        """
+        SELECT r.order_id, o.input_place, format('the store says %s, the log does not', r.status)
+        FROM inventory.reservation r LEFT JOIN log_order o USING (order_id)
+        WHERE NOT coalesce(o.under_way, false)
+            AND coalesce(CASE r.status WHEN 'RESERVED' THEN o.reserved ELSE o.rejected END, 0) = 0
+        """,
+    ),
+    Check(
+        "stock_sum",
+        "What a SKU has reserved is the sum of its reservations.",
+        """
+        SELECT NULL, NULL::bigint[],
+            format('SKU %s: reserved %s, its reservations sum to %s', sku, reserved, total)
+        FROM (
+            SELECT sku, coalesce(s.reserved, 0) AS reserved, coalesce(r.total, 0) AS total
+            FROM inventory.stock s FULL JOIN (
+                SELECT q.key AS sku, sum(q.value::numeric) AS total
+                FROM inventory.reservation, jsonb_each_text(quantities) AS q
+                WHERE status = 'RESERVED' GROUP BY q.key
+            ) AS r USING (sku)
+        ) AS both_sides WHERE reserved <> total
+        """,
+        whole_log=False,
+    ),
+    Check(
+        "stock_range",
+        "No SKU has less than nothing on hand or reserved, nor more reserved than on hand.",
+        """
+        SELECT NULL, NULL::bigint[],
+            format('SKU %s: on hand %s, reserved %s', sku, on_hand, reserved)
+        FROM inventory.stock WHERE on_hand < 0 OR reserved < 0 OR reserved > on_hand
+        """,
+        whole_log=False,
+    ),
+    Check(
+        "view_missing",
+        "Every order that the view has read of has a page.",
+        """
+        SELECT s.order_id, s.place, 'no page' FROM seen_by_order_view s
+        LEFT JOIN order_view.orders v USING (order_id) WHERE v.order_id IS NULL
+        """,
+    ),
+    Check(
+        "view_extra",
+        "Every page is that of an order in the log.",
+        """
+        SELECT v.order_id, NULL::bigint[], 'a page, but nothing in the log'
+        FROM order_view.orders v LEFT JOIN log_order o USING (order_id)
+        WHERE o.order_id IS NULL
+        """,
+    ),
+    Check(
+        "view_status",
+        "A page's status is what the log says.",
+        """
+        SELECT order_id, s.place, format('the page says %s, the log says %s',
+            names[v.status], names[s.status])
+        FROM seen_by_order_view s JOIN order_view.orders v USING (order_id),
+            (SELECT '[0:21]={PENDING,,,,,,,,,,FAILED,,,,,,,,,,CONFIRMED,REJECTED}') AS n (names)
+        WHERE v.status <> s.status
+        """,
+    ),
+    Check(
+        "view_times",
+        "A page's times are those of the log.",
+        """
+        SELECT order_id, s.place, format('created %s, decided %s; the log says %s, %s',
+            coalesce(v.created_at::text, 'never'), coalesce(v.decided_at::text, 'never'),
+            coalesce(s.created_min::text, 'never'), coalesce(s.decided_min::text, 'never'))
+        FROM seen_by_order_view s JOIN order_view.orders v USING (order_id)
+        WHERE (v.created_at IS NULL) <> (s.created_min IS NULL)
+            OR v.created_at NOT BETWEEN s.created_min AND s.created_max
+            OR (v.decided_at IS NULL) <> (s.decided_min IS NULL)
+            OR v.decided_at NOT BETWEEN s.decided_min AND s.decided_max
+        """,
+    ),
+    Check(
+        "notice_missing",
+        "Every outcome and every failure that notification has read of is on the log channel.",
+        """
+        SELECT s.order_id, s.place, format('no notice of %s', k.type)
+        FROM seen_by_notification s CROSS JOIN LATERAL (VALUES ('inventory.reserved', s.reserved),
+            ('inventory.rejected', s.rejected), ('order.failed', s.failed)) AS k (type, said)
+        LEFT JOIN notification.notice n
+            ON n.event_id = s.order_id || ':' || k.type AND n.channel = 'log'
+        WHERE k.said AND n.event_id IS NULL
+        """,
+    ),
+    Check(
+        "notice_extra",
+        "Every notice is of something that the log says.",
+        """
+        SELECT n.order_id, NULL::bigint[],
+            format('a notice on %s of %s, which the log does not have', n.channel, n.event_id)
+        FROM notification.notice n LEFT JOIN log_order o USING (order_id)
+        WHERE coalesce(CASE n.event_id
+            WHEN n.order_id || ':inventory.reserved' THEN o.reserved
+            WHEN n.order_id || ':inventory.rejected' THEN o.rejected
+            WHEN n.order_id || ':order.failed' THEN o.failed END, 0) = 0
+        """,
+    ),
+    Check(
+        "analytics_counted",
+        "Every order that analytics has read of counts once, as what the log says.",
+        """
+        SELECT order_id, s.place, format('counts as %s, the log says %s',
+            coalesce(c.outcome, 'nothing'), CASE s.status WHEN 20 THEN 'CONFIRMED'
+                WHEN 21 THEN 'REJECTED' WHEN 10 THEN 'FAILED' ELSE 'nothing' END)
+        FROM seen_by_analytics s FULL JOIN analytics.counted c USING (order_id)
+        WHERE CASE c.outcome WHEN 'CONFIRMED' THEN s.reserved WHEN 'REJECTED' THEN s.rejected
+            WHEN 'FAILED' THEN s.failed AND s.status = 10 END IS NOT TRUE
+        """,
+    ),
+    Check(
+        "analytics_outcomes",
+        "The counts per outcome are the orders that count as it.",
+        """
+        SELECT NULL, NULL::bigint[],
+            format('%s: counted %s, the log has %s', outcome, coalesce(a.orders, 0),
+                coalesce(s.orders, 0))
+        FROM analytics.per_outcome a FULL JOIN (
+            SELECT CASE status WHEN 20 THEN 'CONFIRMED' WHEN 21 THEN 'REJECTED' ELSE 'FAILED' END
+                AS outcome, count(*) AS orders
+            FROM seen_by_analytics GROUP BY status
+        ) AS s USING (outcome) WHERE coalesce(a.orders, 0) <> coalesce(s.orders, 0)
+        """,
+    ),
+    Check(
+        "analytics_skus",
+        "What was sold of each SKU, and lost for want of it, is what the log says.",
+        """
+        SELECT NULL, NULL::bigint[],
+            format('SKU %s: sold %s, lost %s; the log says %s, %s', sku, coalesce(a.sold, 0),
+                coalesce(a.lost, 0), coalesce(s.sold, 0), coalesce(s.lost, 0))
+        FROM analytics.per_sku a FULL JOIN (
+            SELECT q.key AS sku, coalesce(sum(q.value::numeric) FILTER (WHERE o.reserved), 0) AS sold,
+                coalesce(sum(q.value::numeric) FILTER (WHERE o.short ? q.key), 0) AS lost
+            FROM seen_by_analytics s JOIN log_outcome o USING (order_id),
+                jsonb_each_text(o.quantities) AS q
+            WHERE s.first_said = ARRAY[o.topic, o.partition, o."offset"]
+                AND (o.reserved OR o.short ? q.key)
+            GROUP BY q.key
+        ) AS s USING (sku)
+        WHERE coalesce(a.sold, 0) <> coalesce(s.sold, 0)
+            OR coalesce(a.lost, 0) <> coalesce(s.lost, 0)
+        """,
+    ),
+    Check(
+        # A failure stays in its minute when the order is decided later; but one that is read
+        # after the decision, as a replay may do, is not counted. So FAILED has two bounds.
+        "analytics_minutes",
+        "The counts per minute are the orders that were decided or failed in it.",
+        """
+        SELECT NULL, NULL::bigint[],
+            format('%s %s: counted %s, the log has %s', minute, outcome, coalesce(a.orders, 0),
+                CASE WHEN least IS DISTINCT FROM most THEN format('%s to %s', least, most)
+                    ELSE coalesce(most, 0)::text END)
+        FROM analytics.per_minute a FULL JOIN (
+            SELECT date_trunc('minute', decided_min) AS minute,
+                CASE status WHEN 20 THEN 'CONFIRMED' ELSE 'REJECTED' END AS outcome,
+                count(*) AS least, count(*) AS most
+            FROM seen_by_analytics WHERE status >= 20 GROUP BY 1, 2
+            UNION ALL
+            SELECT date_trunc('minute', failed_at), 'FAILED', count(*) FILTER (WHERE status = 10),
+                count(*)
+            FROM seen_by_analytics WHERE failed GROUP BY 1
+        ) AS s USING (minute, outcome)
+        WHERE coalesce(a.orders, 0) NOT BETWEEN coalesce(least, 0) AND coalesce(most, 0)
+        """,
+    ),
+    Check(
+        "analytics_latency",
+        "Every decided order has one place in the histogram of latency.",
+        """
+        SELECT NULL, NULL::bigint[], format('the histogram has %s orders, the log %s', a, s)
+        FROM (SELECT coalesce(sum(orders), 0) AS a FROM analytics.latency) AS a,
+            (SELECT count(*) AS s FROM seen_by_analytics WHERE status >= 20) AS s
+        WHERE a <> s
+        """,
+    ),
+)
+
+# Orders by what the log says of them.
+OUTCOMES: LiteralString = """
+    SELECT count(*) FILTER (WHERE reserved > 0 AND rejected = 0),
+        count(*) FILTER (WHERE rejected > 0),
+        count(*) FILTER (WHERE reserved + rejected = 0 AND dead + failed > 0),
+        count(*) FILTER (WHERE reserved + rejected + dead + failed = 0)
+    FROM log_order
+"""

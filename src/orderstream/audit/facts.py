@@ -1,0 +1,204 @@
+"""The log as facts: one short row per record, in temporary tables of one database session.
+
+Rows go there by COPY, some thousands at a time, so memory stays the same for any length of log.
+A topic is a number here, its place in `Topics.all()`; `log_topic` has the names.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from psycopg import Connection, sql
+
+from orderstream.contract.envelope import CE_ID, Headers, header
+from orderstream.contract.errors import Malformed
+from orderstream.contract.events import (
+    InventoryRejected,
+    decode_created,
+    decode_rejected,
+    decode_reserved,
+    failed_order_key,
+)
+from orderstream.contract.topics import Topics
+from orderstream.contract.values import quantities_by_sku
+from orderstream.runtime.clock import from_epoch_ms
+from orderstream.runtime.stage import Positions, Record
+
+FLUSH_ROWS = 5_000
+
+# Spring Kafka's names; partitions are int32 and offsets int64, big-endian.
+_RETRY_ATTEMPTS = "retry_topic-attempts"
+_RETRY_ORIGIN = "kafka_original-"
+_DEAD_ORIGIN = "kafka_dlt-original-"
+
+TABLES = """
+    CREATE TEMP TABLE log_topic (topic smallint, name text);
+    -- Marks on the log: where it ended before the stores were looked at (`early`), and up to where
+    -- inventory had answered, looked up after that (`answered`).
+    CREATE TEMP TABLE log_mark (topic smallint, partition int, early bigint, answered bigint);
+    -- An order as it was put in: `fresh` unless it is another try of a record counted already.
+    CREATE TEMP TABLE log_input (
+        order_id text, topic smallint, partition int, "offset" bigint,
+        at timestamptz, fresh boolean, quantities jsonb
+    );
+    CREATE TEMP TABLE log_outcome (
+        order_id text, topic smallint, partition int, "offset" bigint,
+        event_id text, reserved boolean, ordered_at timestamptz, decided_at timestamptz,
+        quantities jsonb, reason text, short jsonb
+    );
+    -- A dead letter. `order_id` is null where the key is no order id.
+    CREATE TEMP TABLE log_dead (
+        order_id text, topic smallint, partition int, "offset" bigint,
+        at timestamptz, origin_topic text, origin_partition int, origin_offset bigint,
+        parked_by text
+    );
+    -- A record that is no event. Its origin is its own place, or that of its first try.
+    CREATE TEMP TABLE log_unreadable (
+        order_id text, topic smallint, partition int, "offset" bigint,
+        origin_topic text, origin_partition int, origin_offset bigint, why text
+    );
+"""
+
+Row = tuple[object, ...]
+
+
+class Facts:
+    """Writes records of the flow's topics down as facts."""
+
+    def __init__(self, connection: Connection, topics: Topics) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._number = {name: number for number, name in enumerate(topics.all())}
+        self._rows: dict[str, list[Row]] = {}
+        self.records = 0
+
+    def create_tables(self) -> None:
+        """Make the tables, empty."""
+        self._connection.execute(TABLES)
+        self._copy("log_topic", [(number, name) for name, number in self._number.items()])
+
+    def mark(self, early: Positions, answered: Positions) -> None:
+        """Set the marks on the log (see TABLES)."""
+        self._copy(
+            "log_mark",
+            [
+                (self._number[topic], partition, end, answered.get((topic, partition), 0))
+                for (topic, partition), end in early.items()
+            ],
+        )
+
+    def add(self, record: Record) -> None:
+        """Write down one record; visible in the tables after `flush` at the latest."""
+        self.records += 1
+        table, row = self._fact(record)
+        rows = self._rows.setdefault(table, [])
+        rows.append(row)
+        if len(rows) >= FLUSH_ROWS:
+            self._copy(table, rows)
+            rows.clear()
+
+    def flush(self) -> None:
+        """Write what is in hand."""
+        for table, rows in self._rows.items():
+            self._copy(table, rows)
+        self._rows.clear()
+
+    def analyze(self) -> None:
+        """Tell PostgreSQL how large the tables became."""
+        for table in ("log_input", "log_outcome", "log_dead", "log_unreadable"):
+            self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+
+    def _copy(self, table: str, rows: list[Row]) -> None:
+        statement = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _fact(self, record: Record) -> tuple[str, Row]:
+        name = record.topic() or ""
+        place = (self._number[name], record.partition() or 0, record.offset() or 0)
+        topics = self._topics
+        if name == topics.order_created_dead:
+            return "log_dead", _dead(record, place)
+        try:
+            if b"\\u0000" in (record.value() or b""):
+                raise Malformed("holds a character that no store takes")
+            if name == topics.order_created:
+                return "log_input", _input(record, place, fresh=True)
+            if name == topics.order_created_retry:
+                again = header(record.headers(), _RETRY_ATTEMPTS) is not None
+                return "log_input", _input(record, place, fresh=not again)
+            return "log_outcome", _outcome(record, place, name == topics.inventory_reserved)
+        except Malformed as error:
+            return "log_unreadable", _unreadable(record, place, error)
+
+
+def _input(record: Record, place: Row, *, fresh: bool) -> Row:
+    event = decode_created(record.value())
+    at = event.created_at or _time(record)
+    return (event.key, *place, at, fresh, _json(quantities_by_sku(event.items)))
+
+
+def _outcome(record: Record, place: Row, reserved: bool) -> Row:
+    event = decode_reserved(record.value()) if reserved else decode_rejected(record.value())
+    reason, short = None, None
+    if isinstance(event, InventoryRejected):
+        reason, short = event.reason, _json(event.short)
+    return (
+        event.key,
+        *place,
+        _text(header(record.headers(), CE_ID)),
+        reserved,
+        event.ordered_at,
+        event.decided_at,
+        _json(quantities_by_sku(event.items)),
+        reason,
+        short,
+    )
+
+
+def _dead(record: Record, place: Row) -> Row:
+    headers = record.headers()
+    by = _text(header(headers, _DEAD_ORIGIN + "consumer-group"))
+    return (_key(record), *place, _time(record), *_origin(headers, _DEAD_ORIGIN), by)
+
+
+def _unreadable(record: Record, place: Row, error: Malformed) -> Row:
+    origin = _origin(record.headers(), _RETRY_ORIGIN)
+    if origin[0] is None:
+        origin = (record.topic(), record.partition(), record.offset())
+    return (_key(record), *place, *origin, _printable(str(error)))
+
+
+def _origin(headers: Headers | None, prefix: str) -> tuple[str | None, int | None, int | None]:
+    """Return topic, partition and offset that the headers name; the last pass of several wins."""
+    partition = header(headers, prefix + "partition")
+    offset = header(headers, prefix + "offset")
+    return (
+        _text(header(headers, prefix + "topic")),
+        int.from_bytes(partition[:4], "big", signed=True) if partition else None,
+        int.from_bytes(offset[:8], "big", signed=True) if offset else None,
+    )
+
+
+def _key(record: Record) -> str | None:
+    try:
+        return failed_order_key(record.key())
+    except Malformed:
+        return None
+
+
+def _time(record: Record) -> datetime:
+    return from_epoch_ms(record.timestamp()[1])
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else _printable(value.decode(errors="replace"))
+
+
+def _printable(value: str) -> str:
+    return value.replace("\x00", "\ufffd")
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,163 @@
+"""Reads topics from the beginning to a given end, once, outside every consumer group."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from orderstream.contract.errors import Unavailable
+from orderstream.runtime.broker_kafka import error_of
+from orderstream.runtime.clock import monotonic
+from orderstream.runtime.stage import Partition, Positions
+
+BATCH_RECORDS = 1000
+TIMEOUT_S = 5.0
+STALLED_S = 30.0  # Longer than an open transaction may hold back a reader (15 s).
+
+
+class LogReader:
+    """What committed transactions wrote. Every method raises Unavailable when Kafka is away.
+
+    A transaction's end takes an offset that no reader ever sees, so "has everything been read" is
+    asked of the broker (its end-of-partition signal), never answered by subtraction.
+    """
+
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        self._options = dict(config) | {
+            "group.id": group,  # Required; nothing is joined or committed.
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "log_level": 2,
+        }
+        self._reader = Consumer(
+            self._options | {"queued.max.messages.kbytes": 16_384, "fetch.max.bytes": 8_388_608}
+        )
+        self._prober: Consumer | None = None
+        self._admin: Any = AdminClient(dict(config) | {"log_level": 2})  # Its stubs are incomplete.
+        self._next: Positions = {}
+        self._silent: dict[tuple[Partition, int], int] = {}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._reader.close()
+        if self._prober is not None:
+            self._prober.close()
+
+    def partitions(self, topics: Iterable[str]) -> list[Partition]:
+        """Return the partitions of those of the topics that exist."""
+        try:
+            found = self._admin.list_topics(timeout=TIMEOUT_S).topics
+        except KafkaException as error:
+            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        return [(t, number) for t in topics if t in found for number in sorted(found[t].partitions)]
+
+    def begins(self, partitions: Iterable[Partition]) -> Positions:
+        """Return each partition's first offset; above 0, something was deleted."""
+        return self._offsets(partitions, OffsetSpec.earliest(), IsolationLevel.READ_COMMITTED)
+
+    def ends(self, partitions: Iterable[Partition]) -> Positions:
+        """Return each partition's end, behind transactions still open and all that follow them."""
+        return self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def _offsets(
+        self, partitions: Iterable[Partition], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> Positions:
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        try:
+            futures = self._admin.list_offsets(
+                wanted, isolation_level=isolation, request_timeout=TIMEOUT_S
+            )
+            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
+        except KafkaException as error:
+            raise Unavailable(f"offsets: {error_of(error).str()}") from error
+
+    def read(self, ends: Positions) -> Iterator[list[Message]]:
+        """Give the records up to `ends` in batches, going on from where the last call stopped.
+
+        Some of the records may stand behind the end. Waits for open transactions to end; raises
+        Unavailable when Kafka gives nothing for STALLED_S.
+        """
+        new = [partition for partition in ends if partition not in self._next]
+        self._next |= dict.fromkeys(new, 0)
+        if new:
+            self._reader.incremental_assign([TopicPartition(*p, OFFSET_BEGINNING) for p in new])
+        left = {p: end for p, end in ends.items() if self._next[p] < end}
+        patience = monotonic() + STALLED_S
+        while left:
+            messages = self._reader.consume(BATCH_RECORDS, 0.5)
+            records: list[Message] = []
+            for message in messages:
+                error = message.error()
+                at = (message.topic() or "", message.partition() or 0)
+                offset = message.offset() or 0
+                if error is None:
+                    records.append(message)
+                    offset += 1
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    _reported(error)
+                    continue
+                self._next[at] = offset
+                if at in left and offset >= left[at]:
+                    del left[at]
+            if records:
+                patience = monotonic() + STALLED_S
+                yield records
+            elif monotonic() > patience:
+                names = ", ".join(f"{topic}[{number}]" for topic, number in left)
+                raise Unavailable(f"Kafka gives no more records of {names}")
+
+    def readable(self, partition: Partition, start: int, end: int) -> bool:
+        """Say whether a reader at `start` would be given any record before `end`."""
+        if start >= end or self._silent.get((partition, end), end) <= start:
+            return False
+        if self._prober is None:
+            self._prober = Consumer(self._options | {"fetch.wait.max.ms": 20})
+        self._prober.assign([TopicPartition(*partition, start or OFFSET_BEGINNING)])
+        deadline = monotonic() + TIMEOUT_S
+        while monotonic() < deadline:
+            message = self._prober.poll(0.5)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                return (message.offset() or 0) < end
+            if error.code() == KafkaError._PARTITION_EOF:
+                if (message.offset() or 0) < end:
+                    return True  # Held back by an open transaction: not known to be read.
+                self._silent[partition, end] = start
+                return False
+            _reported(error)
+        return True
+
+
+def _reported(error: KafkaError) -> None:
+    if not (error.retriable() or error.code() in _PASSING):
+        raise Unavailable(f"Kafka refused a read: {error.str()}")
+
+
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)

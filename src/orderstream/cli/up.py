@@ -1,0 +1,365 @@
+"""`up`: everything on this machine, until Ctrl-C."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from orderstream.cli import settings as cli_settings
+from orderstream.cli.app import app
+from orderstream.contract.errors import ConfigurationError, Unavailable
+from orderstream.runtime.settings import Settings
+
+READY_TIMEOUT_S = 60.0
+SERVERS_LOOK_EVERY_S = 1.0
+COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Running:
+    """A whole installation that is up: its settings, and a way to end it."""
+
+    settings: Settings
+    stop: Callable[[], None]
+    supervise: Callable[[threading.Event], None]
+    seconds: float
+
+
+@app.command()
+def up(
+    brokers: Annotated[int, typer.Option(help="Local Kafka brokers: 1 or 3.")] = 1,
+    workers: Annotated[
+        list[str] | None,
+        typer.Option(help="More workers of a service: inventory=2. May be repeated."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Show no log lines of the services.")] = False,
+) -> None:
+    """Start Kafka, PostgreSQL and every service here; restart what dies; Ctrl-C stops it all."""
+    stopping = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    show = show_nothing if quiet else Shower()
+    with everything(brokers, parse_workers(workers or []), show, stopping) as running:
+        if not stopping.is_set():
+            greet(running)
+            running.supervise(stopping)
+        console.print("\n[bold]Stopping[/] ...")
+    console.print("Stopped. Your data is kept in", str(running.settings.home), soft_wrap=True)
+
+
+@contextmanager
+def everything(
+    brokers: int,
+    workers: dict[str, int],
+    show: Callable[[str, str], None],
+    stopping: threading.Event,
+) -> Generator[Running]:
+    """Bring everything up, and down again at the end, whatever happens in between.
+
+    What ran before is left running. Raises ConfigurationError or Unavailable when it does not
+    come up; then everything started is ended first.
+    """
+    from orderstream import wiring
+    from orderstream.local.guard import Guard
+    from orderstream.local.processes import free_port
+    from orderstream.local.supervisor import Supervisor
+
+    began = time.monotonic()
+    wanted = cli_settings.load()
+    wanted.home.mkdir(parents=True, exist_ok=True)
+    guard = Guard()
+    supervisor = Supervisor(guard, show)
+    servers = _Servers(wanted, guard, brokers)
+    try:
+        with _only_one(wanted.home):
+            taken = [
+                f"ORDERSTREAM_PORT_{name.upper()}: port {port} is taken on this machine;"
+                " end what uses it, or choose another"
+                for name in wiring.SERVICES
+                if free_port(port := wiring.port_of(wanted, name)) != port
+            ]
+            if taken:
+                raise ConfigurationError(*taken)
+            settings = servers.start()
+            logs = settings.home / "logs"
+            for name in wiring.SERVICES:
+                for worker in range(workers.get(name, 1)):
+                    port = wiring.port_of(settings, name)
+                    label = name if worker == 0 else f"{name}-{worker}"
+                    supervisor.keep(
+                        label,
+                        [sys.executable, "-m", "orderstream", "serve", name],
+                        _environment(
+                            settings, name, worker, port if worker == 0 else free_port(port + 100)
+                        ),
+                        logs / f"{label}.log",
+                    )
+            wiring.prepare(settings, "inventory")
+            wiring.load_demo_catalogue(settings)
+            _wait_until_ready(settings, supervisor, stopping)
+
+            def supervise(until: threading.Event) -> None:
+                supervisor.run(until, also=servers.look)
+
+            yield Running(settings, stopping.set, supervise, time.monotonic() - began)
+    finally:
+        supervisor.stop()
+        servers.stop()
+        guard.close()
+
+
+class _Servers:
+    """The local Kafka and PostgreSQL, where no others are set; started again when they die."""
+
+    def __init__(self, settings: Settings, guard: Any, brokers: int) -> None:
+        self._settings = settings
+        self._guard = guard
+        self._brokers = brokers
+        self._kafka_mine = self._postgres_mine = False
+        self._look_at = 0.0
+        self._healing: threading.Thread | None = None
+
+    def start(self) -> Settings:
+        """Start both at the same time; return the settings with their addresses."""
+        from orderstream.local import kafka, postgres
+
+        settings, found = self._settings, dict[str, str]()
+        with ThreadPoolExecutor(2) as pool:
+            database = None
+            if settings.database_url is None:
+                self._postgres_mine = not postgres.status(settings.home).running
+                database = pool.submit(postgres.start, settings.home)
+            if settings.kafka_bootstrap_servers is None:
+                self._kafka_mine = not kafka.status(settings.home).running
+                with fetching() as progress:
+                    status = kafka.start(
+                        settings.home,
+                        brokers=self._brokers,
+                        port=settings.port_kafka,
+                        progress=progress,
+                    )
+                found["KAFKA_BOOTSTRAP_SERVERS"] = status.bootstrap_servers
+            if database is not None:
+                found["DATABASE_URL"] = database.result().dsn
+        self._watch()
+        return Settings.load(cli_settings.mapping() | found)
+
+    def _watch(self) -> None:
+        from orderstream.local import kafka, postgres
+
+        if self._kafka_mine:
+            for pid in kafka.status(self._settings.home).pids:
+                self._guard.watch(pid)
+        if self._postgres_mine:
+            pid = postgres.status(self._settings.home).pid
+            if pid is not None:
+                self._guard.watch(pid, signal.SIGINT)  # PostgreSQL's fast shutdown.
+
+    def look(self) -> None:
+        """Start again what of ours has died; returns at once."""
+        if time.monotonic() < self._look_at or (self._healing and self._healing.is_alive()):
+            return
+        self._look_at = time.monotonic() + SERVERS_LOOK_EVERY_S
+        from orderstream.local import kafka, postgres
+
+        home = self._settings.home
+        dead = (self._kafka_mine and not kafka.status(home).running) or (
+            self._postgres_mine and not postgres.status(home).running
+        )
+        if dead:
+            self._healing = threading.Thread(target=self._heal, daemon=True)
+            self._healing.start()
+
+    def _heal(self) -> None:
+        from orderstream.local import kafka, postgres
+
+        try:
+            if self._postgres_mine:
+                postgres.start(self._settings.home)
+            if self._kafka_mine:
+                kafka.start(
+                    self._settings.home, brokers=self._brokers, port=self._settings.port_kafka
+                )
+            self._watch()
+        except (ConfigurationError, Unavailable) as error:
+            console.print(f"[red]a server does not come back:[/] {escape(str(error))}")
+
+    def stop(self) -> None:
+        """End what we started."""
+        from orderstream.local import kafka, postgres
+
+        if self._healing is not None:
+            self._healing.join(15)
+        with ThreadPoolExecutor(2) as pool:
+            if self._kafka_mine:
+                pool.submit(kafka.stop, self._settings.home)
+            if self._postgres_mine:
+                pool.submit(postgres.stop, self._settings.home)
+
+
+@contextmanager
+def _only_one(home: Path) -> Generator[None]:
+    """Hold the place of the one `up` of this data folder. Raises ConfigurationError."""
+    import fcntl
+
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"`orderstream up` runs already with ORDERSTREAM_HOME {home}"
+            ) from None
+        yield
+
+
+@contextmanager
+def fetching() -> Generator[Callable[[int, int], None]]:
+    """Show a progress bar while Kafka's jars are fetched; nothing when they are there."""
+    with Progress(
+        TextColumn("Fetching Apache Kafka, once"),
+        BarColumn(),
+        DownloadColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task: list[Any] = []
+
+        def progress(done: int, total: int) -> None:
+            if not task:
+                task.append(bar.add_task("jars", total=total))
+            bar.update(task[0], completed=done, total=total)
+
+        yield progress
+
+
+def _environment(settings: Settings, name: str, worker: int, port: int) -> dict[str, str]:
+    return cli_settings.mapping() | {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers or "",
+        "DATABASE_URL": settings.dsn(),
+        "ORDERSTREAM_HOME": str(settings.home),
+        "ORDERSTREAM_WORKER": str(worker),
+        f"ORDERSTREAM_PORT_{name.upper()}": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _wait_until_ready(settings: Settings, supervisor: Any, stopping: threading.Event) -> None:
+    """Return once every service is ready. Raises Unavailable with what is not."""
+    import httpx
+
+    from orderstream import wiring
+
+    waiting = dict.fromkeys(wiring.SERVICES, "does not answer yet")
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    done = threading.Event()
+    watching = threading.Thread(target=supervisor.run, args=(done,))
+    watching.start()
+    try:
+        with httpx.Client(timeout=2.0, trust_env=False) as client:
+            while waiting and not stopping.is_set():
+                for name in list(waiting):
+                    try:
+                        answer = client.get(wiring.address_of(settings, name) + "/readyz")
+                    except httpx.TransportError:
+                        continue
+                    if answer.status_code == 200:
+                        del waiting[name]
+                    else:
+                        waiting[name] = answer.json()["detail"]
+                if waiting and time.monotonic() > deadline:
+                    said = "; ".join(f"{name}: {why}" for name, why in waiting.items())
+                    raise Unavailable(
+                        f"not ready after {READY_TIMEOUT_S:g} s: {said}"
+                        f" (logs: {settings.home / 'logs'})"
+                    )
+                stopping.wait(0.03 if waiting else 0)
+    finally:
+        done.set()
+        watching.join()
+
+
+def parse_workers(given: list[str]) -> dict[str, int]:
+    """Read `inventory=2`. Raises ConfigurationError for another form or an unknown service."""
+    from orderstream import wiring
+
+    counts: dict[str, int] = {}
+    for text in given:
+        name, _, count = text.partition("=")
+        if name not in wiring.SERVICES or name == "order" or not count.isdigit() or int(count) < 1:
+            raise ConfigurationError(
+                f"--workers {text}: write SERVICE=NUMBER with one of"
+                f" {', '.join(name for name in wiring.SERVICES if name != 'order')}"
+            )
+        counts[name] = int(count)
+    return counts
+
+
+def show_nothing(_name: str, _line: str) -> None:
+    """Show no log lines."""
+
+
+class Shower:
+    """Shows log lines with their service's name; JSON lines become sentences."""
+
+    def __init__(self) -> None:
+        self._colours: dict[str, str] = {}
+
+    def __call__(self, name: str, line: str) -> None:
+        """Show one line."""
+        colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+        console.print(f"[{colour}]{name:>12}[/] {escape(readable(line))}", soft_wrap=True)
+
+
+def readable(line: str) -> str:
+    """Turn an ECS JSON line into one for people; any other line stays as it is."""
+    try:
+        entry = json.loads(line)
+        at, level = entry.pop("@timestamp")[11:23], entry.pop("log.level")
+        message = entry.pop("message")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return line
+    labels = " ".join(f"{name}={value}" for name, value in entry.get("labels", {}).items())
+    mark = "" if level == "info" else f"{level.upper()} "
+    stack = entry.get("error.stack_trace")
+    cause = f" ({stack.strip().splitlines()[-1]})" if stack else ""
+    return f"{at} {mark}{message}{cause} {labels}".rstrip()
+
+
+def greet(running: Running) -> None:
+    """Say that everything is up, where, and what to try first."""
+    from orderstream import wiring
+
+    settings = running.settings
+    order = wiring.address_of(settings, "order")
+    console.print(f"\n[bold green]orderstream is up[/] after {running.seconds:.1f} s\n")
+    for label, where in (
+        ("API and its docs", f"{order}/docs"),
+        *((name, wiring.address_of(settings, name)) for name in wiring.SERVICES[1:]),
+        ("Kafka", settings.kafka_bootstrap_servers),
+        ("data and logs", settings.home),
+    ):
+        console.print(f"  {label:<18}{where}", soft_wrap=True)
+    console.print("\nPlace an order and see what became of it:\n")
+    body = '{"userId":42,"items":[{"sku":"ABC-001","qty":2}]}'
+    curl = f"curl -s {order}/api/orders -H 'Prefer: wait=5' -d '{body}'"
+    console.print(f"  {escape(curl)}", soft_wrap=True)
+    console.print("\nCtrl-C stops everything.\n")
