@@ -30,8 +30,9 @@ class Check:
 # What the checks have in common -----------------------------------------------------------
 
 # One row per order that the log names. `dead` counts dead letters by the order of the record that
-# was parked, `failed` those whose key is the order. `early_` counts leave out what came to the
-# log after the snapshot began: its cause may not have been read.
+# was parked, `failed` those whose key is the order; neither counts what a projection gave up on.
+# `early_` counts leave out what came to the log after the snapshot began: its cause may not have
+# been read.
 ORDERS: LiteralString = """
     CREATE TEMP TABLE log_order AS
     SELECT order_id, sum(input) AS inputs, bool_or(under_way) AS under_way,
@@ -58,56 +59,51 @@ ORDERS: LiteralString = """
         LEFT JOIN log_topic t ON t.name = d.origin_topic
         LEFT JOIN log_input i ON i.topic = t.topic AND i.partition = d.origin_partition
             AND i."offset" = d.origin_offset
-        WHERE coalesce(i.order_id, d.order_id) IS NOT NULL
+        WHERE d.fails AND coalesce(i.order_id, d.order_id) IS NOT NULL
         UNION ALL
         SELECT order_id, 0, false, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL
-        FROM log_dead WHERE order_id IS NOT NULL
+        FROM log_dead WHERE fails AND order_id IS NOT NULL
     ) AS fact GROUP BY order_id
 """
 
 # Everything that tells a projection something; `says` is the status (order_view's number for it).
 SAYINGS: LiteralString = """
     CREATE TEMP VIEW log_saying AS
-    SELECT order_id, i.topic, partition, "offset", 0 AS says, at AS created_at,
+    SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, at AS created_at,
         NULL::timestamptz AS decided_at, NULL::timestamptz AS failed_at
-    FROM log_input i JOIN log_topic t USING (topic) WHERE t.topic = 0
+    FROM log_input i WHERE topic = 0
     UNION ALL
-    SELECT order_id, topic, partition, "offset", CASE WHEN reserved THEN 20 ELSE 21 END,
+    SELECT order_id, ARRAY[topic, partition, "offset"], CASE WHEN reserved THEN 20 ELSE 21 END,
         ordered_at, decided_at, NULL
     FROM log_outcome
     UNION ALL
-    SELECT order_id, topic, partition, "offset", 10, NULL, NULL, at
-    FROM log_dead WHERE order_id IS NOT NULL
+    SELECT order_id, ARRAY[topic, partition, "offset"], 10, NULL, NULL, at
+    FROM log_dead WHERE fails AND order_id IS NOT NULL
 """
 
 # What the log says of each order, as far as one projection has read it.
 _SEEN: LiteralString = """
     CREATE TEMP TABLE {seen} AS
-    SELECT order_id, max(says) AS status, bool_or(says = 20) AS reserved,
-        bool_or(says = 21) AS rejected, bool_or(says = 10) AS failed,
-        min(created_at) AS created_min, max(created_at) AS created_max,
-        min(decided_at) AS decided_min, max(decided_at) AS decided_max,
-        min(failed_at) AS failed_at, max(ARRAY[topic, partition, "offset"]) AS place,
-        min(ARRAY[topic, partition, "offset"]) FILTER (WHERE says >= 20) AS first_said
-    FROM log_saying JOIN log_topic USING (topic)
-    JOIN {position} AS position ON position.topic = log_topic.name
-        AND position.partition = log_saying.partition AND log_saying."offset" < position.next
-    GROUP BY order_id
+    SELECT s.order_id, max(s.says) AS status, bool_or(s.says = 20) AS reserved,
+        bool_or(s.says = 21) AS rejected, bool_or(s.says = 10) AS failed,
+        min(s.created_at) AS created_min, max(s.created_at) AS created_max,
+        min(s.decided_at) AS decided_min, max(s.decided_at) AS decided_max,
+        min(s.failed_at) AS failed_at, max(s.place) AS place,
+        min(s.place) FILTER (WHERE s.says >= 20) AS first_said
+    FROM log_saying s JOIN log_topic t ON t.topic = s.place[1]
+    JOIN {position} p ON p.topic = t.name AND p.partition = s.place[2] AND s.place[3] < p.next
+    GROUP BY s.order_id
 """
 
 
-def preparations() -> list[tuple[str, sql.Composable]]:
-    """Return the statements that come before the checks, each with a name for the progress."""
-    steps: list[tuple[str, sql.Composable]] = [
-        ("orders", sql.SQL(ORDERS)),
-        ("statistics", sql.SQL("ANALYZE log_order")),
-        ("sayings", sql.SQL(SAYINGS)),
-    ]
+def preparations() -> list[sql.Composed]:
+    """Return the statements that come before the checks."""
+    steps = [sql.SQL(text).format() for text in (ORDERS, "ANALYZE log_order", SAYINGS)]
     for schema in PROJECTIONS:
         seen = sql.Identifier(f"seen_by_{schema}")
         position = sql.Identifier(schema, "position")
-        steps.append((schema, sql.SQL(_SEEN).format(seen=seen, position=position)))
-        steps.append(("statistics", sql.SQL("ANALYZE {}").format(seen)))
+        steps.append(sql.SQL(_SEEN).format(seen=seen, position=position))
+        steps.append(sql.SQL("ANALYZE {}").format(seen))
     return steps
 
 
@@ -127,18 +123,19 @@ CHECKS = (
         "doubled",
         "No order has two outcomes, and none is said more often than the order was put in.",
         """
+        WITH several AS (
+            SELECT order_id FROM log_order WHERE reserved + rejected > 1
+        ), differing AS (
+            SELECT order_id FROM log_outcome JOIN several USING (order_id) GROUP BY order_id
+            HAVING count(DISTINCT (quantities, decided_at, reason, short)) > 1
+        )
         SELECT order_id, said_place, CASE
             WHEN reserved > 0 AND rejected > 0 THEN 'both reserved and rejected'
-            WHEN differ THEN 'said twice with different contents'
+            WHEN d.order_id IS NOT NULL THEN 'said twice with different contents'
             ELSE format('put in %s times, said %s times', inputs, early_said) END
-        FROM (
-            SELECT o.*, reserved + rejected > 1 AND EXISTS (
-                SELECT FROM log_outcome a WHERE a.order_id = o.order_id
-                HAVING count(DISTINCT (quantities, decided_at, reason, short)) > 1
-            ) AS differ
-            FROM (SELECT * FROM log_order WHERE reserved + rejected > 1) AS o
-        ) AS o
-        WHERE (reserved > 0 AND rejected > 0) OR differ OR (inputs > 0 AND early_said > inputs)
+        FROM log_order o JOIN several USING (order_id) LEFT JOIN differing d USING (order_id)
+        WHERE (reserved > 0 AND rejected > 0) OR d.order_id IS NOT NULL
+            OR (inputs > 0 AND early_said > inputs)
         """,
     ),
     Check(
@@ -153,11 +150,14 @@ CHECKS = (
         "altered",
         "An outcome is about the items that were ordered.",
         """
+        WITH stray AS MATERIALIZED (
+            SELECT o.* FROM log_outcome o LEFT JOIN log_input i USING (order_id, quantities)
+            WHERE i.order_id IS NULL
+        )
         SELECT o.order_id, ARRAY[o.topic, o.partition, o."offset"],
             format('decided %s, ordered %s', o.quantities, min(i.quantities::text))
-        FROM log_outcome o JOIN log_input i USING (order_id)
+        FROM stray o JOIN log_input i USING (order_id)
         GROUP BY o.order_id, o.topic, o.partition, o."offset", o.quantities
-        HAVING NOT bool_or(i.quantities = o.quantities)
         """,
     ),
     Check(
@@ -189,7 +189,7 @@ CHECKS = (
             format('%s[%s] offset %s was parked %s times',
                 origin_topic, origin_partition, origin_offset, count(*))
         FROM log_dead WHERE origin_offset IS NOT NULL
-        GROUP BY origin_topic, origin_partition, origin_offset HAVING count(*) > 1
+        GROUP BY origin_topic, origin_partition, origin_offset, fails HAVING count(*) > 1
         """,
     ),
     Check(
@@ -289,10 +289,9 @@ CHECKS = (
         "view_status",
         "A page's status is what the log says.",
         """
-        SELECT order_id, s.place, format('the page says %s, the log says %s',
-            names[v.status], names[s.status])
-        FROM seen_by_order_view s JOIN order_view.orders v USING (order_id),
-            (SELECT '[0:21]={PENDING,,,,,,,,,,FAILED,,,,,,,,,,CONFIRMED,REJECTED}') AS n (names)
+        SELECT order_id, s.place, format('the page says %s, the log says %s', p.name, l.name)
+        FROM seen_by_order_view s JOIN order_view.orders v USING (order_id)
+        LEFT JOIN log_status p ON p.status = v.status LEFT JOIN log_status l ON l.status = s.status
         WHERE v.status <> s.status
         """,
     ),
@@ -340,9 +339,9 @@ CHECKS = (
         "Every order that analytics has read of counts once, as what the log says.",
         """
         SELECT order_id, s.place, format('counts as %s, the log says %s',
-            coalesce(c.outcome, 'nothing'), CASE s.status WHEN 20 THEN 'CONFIRMED'
-                WHEN 21 THEN 'REJECTED' WHEN 10 THEN 'FAILED' ELSE 'nothing' END)
+            coalesce(c.outcome, 'nothing'), coalesce(l.name, 'nothing'))
         FROM seen_by_analytics s FULL JOIN analytics.counted c USING (order_id)
+        LEFT JOIN log_status l ON l.status = s.status
         WHERE CASE c.outcome WHEN 'CONFIRMED' THEN s.reserved WHEN 'REJECTED' THEN s.rejected
             WHEN 'FAILED' THEN s.failed AND s.status = 10 END IS NOT TRUE
         """,
@@ -369,7 +368,8 @@ CHECKS = (
             format('SKU %s: sold %s, lost %s; the log says %s, %s', sku, coalesce(a.sold, 0),
                 coalesce(a.lost, 0), coalesce(s.sold, 0), coalesce(s.lost, 0))
         FROM analytics.per_sku a FULL JOIN (
-            SELECT q.key AS sku, coalesce(sum(q.value::numeric) FILTER (WHERE o.reserved), 0) AS sold,
+            SELECT q.key AS sku,
+                coalesce(sum(q.value::numeric) FILTER (WHERE o.reserved), 0) AS sold,
                 coalesce(sum(q.value::numeric) FILTER (WHERE o.short ? q.key), 0) AS lost
             FROM seen_by_analytics s JOIN log_outcome o USING (order_id),
                 jsonb_each_text(o.quantities) AS q
@@ -392,10 +392,9 @@ CHECKS = (
                 CASE WHEN least IS DISTINCT FROM most THEN format('%s to %s', least, most)
                     ELSE coalesce(most, 0)::text END)
         FROM analytics.per_minute a FULL JOIN (
-            SELECT date_trunc('minute', decided_min) AS minute,
-                CASE status WHEN 20 THEN 'CONFIRMED' ELSE 'REJECTED' END AS outcome,
+            SELECT date_trunc('minute', decided_min) AS minute, name AS outcome,
                 count(*) AS least, count(*) AS most
-            FROM seen_by_analytics WHERE status >= 20 GROUP BY 1, 2
+            FROM seen_by_analytics JOIN log_status USING (status) WHERE status >= 20 GROUP BY 1, 2
             UNION ALL
             SELECT date_trunc('minute', failed_at), 'FAILED', count(*) FILTER (WHERE status = 10),
                 count(*)

@@ -1,7 +1,7 @@
 """The log as facts: one short row per record, in temporary tables of one database session.
 
 Rows go there by COPY, some thousands at a time, so memory stays the same for any length of log.
-A topic is a number here, its place in `Topics.all()`; `log_topic` has the names.
+A topic is a number here, its place in `topics_read`; `log_topic` has the names.
 """
 
 from datetime import datetime
@@ -17,10 +17,9 @@ from orderstream.contract.events import (
     decode_created,
     decode_rejected,
     decode_reserved,
-    failed_order_key,
 )
 from orderstream.contract.topics import Topics
-from orderstream.contract.values import quantities_by_sku
+from orderstream.contract.values import ID_LENGTH_MAX, quantities_by_sku, text_fault
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.stage import Positions, Record
 
@@ -33,6 +32,10 @@ _DEAD_ORIGIN = "kafka_dlt-original-"
 
 TABLES = """
     CREATE TEMP TABLE log_topic (topic smallint, name text);
+    -- The states of an order (spec.md section 4), as the view numbers them.
+    CREATE TEMP TABLE log_status (status int, name text);
+    INSERT INTO log_status
+        VALUES (0, 'PENDING'), (10, 'FAILED'), (20, 'CONFIRMED'), (21, 'REJECTED');
     -- Marks on the log: where it ended before the stores were looked at (`early`), and up to where
     -- inventory had answered, looked up after that (`answered`).
     CREATE TEMP TABLE log_mark (topic smallint, partition int, early bigint, answered bigint);
@@ -46,11 +49,12 @@ TABLES = """
         event_id text, reserved boolean, ordered_at timestamptz, decided_at timestamptz,
         quantities jsonb, reason text, short jsonb
     );
-    -- A dead letter. `order_id` is null where the key is no order id.
+    -- A dead letter. `order_id` is null where the key is no order id. `fails` unless another
+    -- consumer gave up on the record than the one that decides on orders: the order is fine then.
     CREATE TEMP TABLE log_dead (
         order_id text, topic smallint, partition int, "offset" bigint,
         at timestamptz, origin_topic text, origin_partition int, origin_offset bigint,
-        parked_by text
+        fails boolean
     );
     -- A record that is no event. Its origin is its own place, or that of its first try.
     CREATE TEMP TABLE log_unreadable (
@@ -62,15 +66,32 @@ TABLES = """
 Row = tuple[object, ...]
 
 
-class Facts:
-    """Writes records of the flow's topics down as facts."""
+def topics_read(topics: Topics) -> tuple[str, ...]:
+    """Return the topics that an audit reads; statements know the first, 0, and the second, 1."""
+    return (
+        topics.order_created,
+        topics.order_created_retry,
+        topics.inventory_reserved,
+        topics.inventory_rejected,
+        topics.order_created_dead,
+    )
 
-    def __init__(self, connection: Connection, topics: Topics) -> None:
+
+class Facts:
+    """Writes records of the flow's topics down as facts; `decides` is inventory's group."""
+
+    def __init__(self, connection: Connection, topics: Topics, decides: str) -> None:
         self._connection = connection
+        self._decides = decides
         self._topics = topics
-        self._number = {name: number for number, name in enumerate(topics.all())}
+        self._number = {name: number for number, name in enumerate(topics_read(topics))}
         self._rows: dict[str, list[Row]] = {}
         self.records = 0
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The topics' names by their numbers."""
+        return {number: name for name, number in self._number.items()}
 
     def create_tables(self) -> None:
         """Make the tables, empty."""
@@ -119,7 +140,7 @@ class Facts:
         place = (self._number[name], record.partition() or 0, record.offset() or 0)
         topics = self._topics
         if name == topics.order_created_dead:
-            return "log_dead", _dead(record, place)
+            return "log_dead", _dead(record, place, self._decides)
         try:
             if b"\\u0000" in (record.value() or b""):
                 raise Malformed("holds a character that no store takes")
@@ -157,10 +178,11 @@ def _outcome(record: Record, place: Row, reserved: bool) -> Row:
     )
 
 
-def _dead(record: Record, place: Row) -> Row:
+def _dead(record: Record, place: Row, decides: str) -> Row:
     headers = record.headers()
-    by = _text(header(headers, _DEAD_ORIGIN + "consumer-group"))
-    return (_key(record), *place, _time(record), *_origin(headers, _DEAD_ORIGIN), by)
+    parked_by = _text(header(headers, _DEAD_ORIGIN + "consumer-group"))
+    fails = parked_by in (None, decides)
+    return (_key(record), *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails)
 
 
 def _unreadable(record: Record, place: Row, error: Malformed) -> Row:
@@ -182,10 +204,12 @@ def _origin(headers: Headers | None, prefix: str) -> tuple[str | None, int | Non
 
 
 def _key(record: Record) -> str | None:
+    """Return the order that the key names, or None: the value may be what cannot be read."""
     try:
-        return failed_order_key(record.key())
-    except Malformed:
+        text = (record.key() or b"").decode()
+    except UnicodeDecodeError:
         return None
+    return None if text_fault(text, ID_LENGTH_MAX) else text
 
 
 def _time(record: Record) -> datetime:

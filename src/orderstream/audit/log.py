@@ -75,7 +75,7 @@ class LogReader:
         return self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
 
     def _offsets(
-        self, partitions: Iterable[Partition], spec: OffsetSpec, isolation: IsolationLevel
+        self, partitions: Iterable[Partition], spec: OffsetSpec | None, isolation: IsolationLevel
     ) -> Positions:
         wanted = {TopicPartition(*partition): spec for partition in partitions}
         if not wanted:

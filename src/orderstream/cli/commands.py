@@ -1,5 +1,25 @@
 """Every subcommand registers itself with the root when its file is imported."""
 
-from orderstream.cli import operations, orders, serve, stock, topics, up
+from orderstream.cli import (
+    demo,
+    operations,
+    orders,
+    serve,
+    servers,
+    stock,
+    topics,
+    up,
+    verify,
+)
 
-__all__ = ["operations", "orders", "serve", "stock", "topics"]
+__all__ = [
+    "demo",
+    "operations",
+    "orders",
+    "serve",
+    "servers",
+    "stock",
+    "topics",
+    "up",
+    "verify",
+]

@@ -25,7 +25,7 @@ from orderstream.cli.output import (
     printable,
     rich_table,
 )
-from orderstream.cli.topics import kafka_settings
+from orderstream.cli.topics import admin_of, kafka_settings
 from orderstream.contract.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ DISK_LOW_BYTES = 2 << 30
 DISK_OUT_BYTES = 256 << 20
 READYZ_TIMEOUT_S = 8.0  # Longer than a service waits for its own Kafka and store.
 REFRESH_S = 1.0
+NOT_READY = 503
 HIDDEN = "******"
 
 
@@ -57,13 +58,11 @@ def lag(
 ) -> None:
     """Show how far each service is behind in the topics it reads.
 
-    A transaction's end takes an offset too, so `behind` counts up to one too many for each
-    transaction that is not read yet.
+    The end of a transaction takes an offset too, so a service that has read
+    everything may still be `behind` by one in each partition.
     """
-    from orderstream.runtime.admin import Admin
-
     current = kafka_settings()
-    admin = Admin(current.kafka())
+    admin = admin_of(current)
     if watch and on_terminal() and not as_json:
         _watch_live(admin, current, by_partition)
         return
@@ -340,17 +339,12 @@ def _failed(what: str, error: Exception, todo: str = "") -> Finding:
 
 
 def _check_kafka(current: "Settings") -> Iterator[Finding]:
-    from orderstream.runtime.admin import Admin
-
     try:
-        admin = Admin(kafka_settings().kafka())
+        admin = admin_of(kafka_settings())
         brokers = admin.brokers()
         topics = admin.partitions()
-    except ConfigurationError as error:
+    except (ConfigurationError, Unavailable) as error:
         yield _failed("Kafka", error)
-        return
-    except Unavailable as error:
-        yield _failed("Kafka", error, "start it with `orderstream up`, or check KAFKA_...")
         return
     count = f"{len(brokers)} broker" + ("" if len(brokers) == 1 else "s")
     yield Finding("ok", "Kafka", f"{count}: {', '.join(brokers)}")
@@ -395,7 +389,7 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
             version = connection.info.server_version
     except psycopg.Error as error:
-        raise Unavailable(f"does not answer: {str(error).strip()}") from error
+        raise Unavailable(f"does not answer: {str(error).strip().splitlines()[0]}") from error
     yield check_version(version)
     waiting = pending(dsn, migrations())
     if waiting:
@@ -428,7 +422,9 @@ def _check_service(current: "Settings", service: str) -> Finding:
         with api_of(service, current, READYZ_TIMEOUT_S) as api:
             api.get("/readyz")
     except Refused as error:
-        return _failed(what, error, "put right what it names; the service then goes on by itself")
+        not_ready = error.status == NOT_READY
+        todo = "put right what it names; the service then goes on by itself" if not_ready else ""
+        return _failed(what, error, todo)
     except Unavailable as error:
         return _failed(what, error)
     return Finding("ok", what, "ready")

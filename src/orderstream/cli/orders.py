@@ -142,10 +142,14 @@ def _print_accepted(order: dict[str, Any], answer: "httpx.Response", waited: int
 
 def said_of(order: dict[str, Any]) -> str:
     """Say an order's id and status, and why, on one line."""
-    reason = order.get("reason")
-    short = ", ".join(order.get("short", ()))
-    why = ": ".join(part for part in (reason, short) if part)
+    why = why_of(order)
     return printable(f"{order['orderId']}: {order['status']}" + (f" ({why})" if why else ""))
+
+
+def why_of(order: dict[str, Any]) -> str:
+    """Say why an order is not confirmed, and which SKUs were missing; empty when it is."""
+    short = ", ".join(order.get("short", ()))
+    return ": ".join(part for part in (order.get("reason"), short) if part)
 
 
 # get ---------------------------------------------------------------------------------------
@@ -266,7 +270,7 @@ def _row(order: dict[str, Any]) -> tuple[object, ...]:
         items_text(order),
         order["createdAt"],
         order["decidedAt"],
-        ": ".join([order.get("reason", ""), *order.get("short", ())]),
+        why_of(order),
     )
 
 

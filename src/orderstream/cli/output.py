@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 import msgspec
 import typer
 
-from orderstream.contract.errors import OrderstreamError, Unavailable
+from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -88,7 +88,7 @@ def rich_table(headings: Sequence[str], rows: Iterable[Row]) -> "Table":
     from rich.text import Text
 
     listed = list(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     numbers = columns_of_numbers(listed, len(headings))
     for column, heading in enumerate(headings):
         table.add_column(
@@ -183,12 +183,9 @@ class Api:
                 f"{who} does not answer at {self._address}: start it with `orderstream up`"
             ) from None
         except httpx.TimeoutException:
-            raise Unavailable(
-                f"{who} at {self._address} took too long to answer:"
-                " see what is wrong with `orderstream doctor`"
-            ) from None
+            raise _no_answer(method, f"{who} at {self._address} took too long") from None
         except httpx.HTTPError as error:
-            raise Unavailable(f"{who} at {self._address} broke off ({error}): try again") from None
+            raise _no_answer(method, f"{who} at {self._address} broke off ({error})") from None
         if not answer.is_success:
             raise self._refusal(answer)
         return answer
@@ -214,12 +211,19 @@ class Api:
         )
 
 
+def _no_answer(method: str, what: str) -> Unavailable:
+    if method == "GET":
+        return Unavailable(f"{what}: see what is wrong with `orderstream doctor`")
+    return OutcomeUnknown(f"{what}; whether it was done is not known: look before you repeat it")
+
+
 class _ProblemDocument(msgspec.Struct):
     """The members of RFC 9457 that we show."""
 
     title: str = ""
     detail: str = ""
     field: str = ""
+    orderId: int | str | None = None
 
 
 def problem_sentence(body: bytes) -> str:
@@ -228,6 +232,8 @@ def problem_sentence(body: bytes) -> str:
     sentence = printable(problem.detail or problem.title)
     if not sentence:
         raise msgspec.DecodeError("not a problem document")
+    if problem.orderId is not None and str(problem.orderId) not in sentence:
+        sentence = f"{sentence} (orderId {printable(problem.orderId)})"
     if problem.field and problem.field.lower() not in sentence.lower():
         return f"{printable(problem.field)}: {sentence}"
     return sentence

@@ -29,7 +29,7 @@ def load() -> Settings:
     return Settings.load(mapping())
 
 
-def load_resolved() -> Settings:
+def load_resolved(*, kafka: bool = True, database: bool = True) -> Settings:
     """Return the settings with the addresses of the local servers, where none are set.
 
     Raises ConfigurationError when neither is set nor running.
@@ -37,22 +37,22 @@ def load_resolved() -> Settings:
     settings = load()
     found: dict[str, str] = {}
     missing: list[str] = []
-    if settings.kafka_bootstrap_servers is None:
-        from orderstream.local import kafka
+    if kafka and settings.kafka_bootstrap_servers is None:
+        from orderstream.local import kafka as local_kafka
 
-        status = kafka.status(settings.home)
+        status = local_kafka.status(settings.home)
         found["KAFKA_BOOTSTRAP_SERVERS"] = status.bootstrap_servers
         if not status.running:
             missing.append(
                 "Kafka does not run here: start it with `orderstream up` or"
                 " `orderstream kafka start`, or set KAFKA_BOOTSTRAP_SERVERS"
             )
-    if settings.database_url is None:
+    if database and settings.database_url is None:
         from orderstream.local import postgres
 
-        database = postgres.status(settings.home)
-        found["DATABASE_URL"] = database.dsn
-        if not database.running:
+        server = postgres.status(settings.home)
+        found["DATABASE_URL"] = server.dsn
+        if not server.running:
             missing.append(
                 "PostgreSQL does not run here: start it with `orderstream up` or"
                 " `orderstream db start`, or set DATABASE_URL"

@@ -26,6 +26,7 @@ from orderstream.contract.errors import ConfigurationError, Unavailable
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+    from orderstream.runtime.admin import Admin
     from orderstream.runtime.settings import Settings
 
 CONFIRM_TIMEOUT_MS = 10_000
@@ -72,18 +73,31 @@ def kafka_settings() -> "Settings":
     return current.model_copy(update={"kafka_bootstrap_servers": status.bootstrap_servers})
 
 
+def admin_of(current: "Settings") -> "Admin":
+    """Return the cluster's admin, once it has answered. Raises Unavailable."""
+    from orderstream.runtime.admin import Admin
+
+    admin = Admin(current.kafka())
+    try:
+        admin.brokers()
+    except Unavailable as error:
+        raise Unavailable(
+            f"Kafka does not answer at {current.kafka_bootstrap_servers}: start it with"
+            " `orderstream up`, or check KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+    return admin
+
+
 # topics ------------------------------------------------------------------------------------
 
 
 @topics.command("list")
 def list_topics(as_json: AsJson = False) -> None:
     """List every topic, and which services write and read it."""
-    from orderstream.runtime.admin import Admin
-
     current = kafka_settings()
     found = [
         {"topic": name, "partitions": partitions, **_part_in_flow(current, name)}
-        for name, partitions in sorted(Admin(current.kafka()).partitions().items())
+        for name, partitions in sorted(admin_of(current).partitions().items())
     ]
     if as_json:
         print_json_lines(found)
@@ -103,12 +117,10 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create the topics of the flow that are missing; those there stay as they are."""
-    from orderstream.runtime.admin import Admin
-
     current = kafka_settings()
     names = current.topics.all()
     count = partitions or current.partitions
-    created = Admin(current.kafka()).create(names, count)
+    created = admin_of(current).create(names, count)
     if as_json:
         print_json({"created": created, "partitions": count})
         return
@@ -121,7 +133,7 @@ def create(
 @topics.command()
 def describe(
     topic: Annotated[
-        str | None, typer.Argument(metavar="[TOPIC]", help="Only this one, partition by partition.")
+        str | None, typer.Argument(metavar="TOPIC", help="Only this one, partition by partition.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -129,8 +141,6 @@ def describe(
 
     Sizes count offsets: a transaction's end takes one as well.
     """
-    from orderstream.runtime.admin import Admin
-
     current = kafka_settings()
     if topic is None:
         found = [
@@ -140,7 +150,7 @@ def describe(
                 "replication": info.replication,
                 "offsets": info.records,
             }
-            for info in Admin(current.kafka()).describe()
+            for info in admin_of(current).describe()
         ]
         if as_json:
             print_json_lines(found)
@@ -158,9 +168,7 @@ def describe(
 
 
 def _described(current: "Settings", topic: str) -> dict[str, Any]:
-    from orderstream.runtime.admin import Admin
-
-    admin = Admin(current.kafka())
+    admin = admin_of(current)
     _partitions_of(admin.partitions(), topic)
     info = next(info for info in admin.describe() if info.name == topic)
     with _reader(current) as consumer:
@@ -236,10 +244,8 @@ def produce(
     if key is not None and key_separator is not None:
         raise typer.BadParameter("--key is for all lines, --key-separator for each: give one")
     fixed = [parse_header(header) for header in headers or ()]
-    from orderstream.runtime.admin import Admin
-
     current = kafka_settings()
-    _partitions_of(Admin(current.kafka()).partitions(), topic)
+    _partitions_of(admin_of(current).partitions(), topic)
     if sys.stdin.isatty():
         hint("each line is a record; Ctrl-D ends")
     writer = _Writer(current, topic, fixed)
@@ -452,9 +458,7 @@ def _spans(consumer: "Consumer", ends: dict[tuple[str, int], int]) -> Spans:
 def _begin(consumer: "Consumer", current: "Settings", topic: str, where: Start) -> "_Reading":
     from confluent_kafka import TopicPartition
 
-    from orderstream.runtime.admin import Admin
-
-    admin = Admin(current.kafka())
+    admin = admin_of(current)
     count = _partitions_of(admin.partitions(), topic)
     spans = _spans(consumer, admin.ends((topic, number) for number in range(count)))
     starts = _starts(consumer, spans, where)
@@ -493,21 +497,23 @@ class _Reading:
             at = (message.topic() or "", message.partition() or 0)
             error = message.error()
             if error is not None:
-                self._reported(at, error)
+                self._reported(at, error, follow)
             elif follow or (message.offset() or 0) < self.left.get(at, 0):
                 taken.append(message)
             if error is None and (message.offset() or 0) + 1 >= self.left.get(at, 0):
                 self.left.pop(at, None)
         return taken
 
-    def _reported(self, at: tuple[str, int], error: "KafkaError") -> None:
+    def _reported(self, at: tuple[str, int], error: "KafkaError", follow: bool) -> None:
         from confluent_kafka import KafkaError
 
-        if error.code() == KafkaError._PARTITION_EOF:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
             self.left.pop(at, None)  # What is left of it are ends of transactions.
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN or not (
-            error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE)
-        ):
+            return
+        passing = error.retriable() or code in (KafkaError._TRANSPORT, KafkaError._RESOLVE)
+        waits = follow and code == KafkaError._ALL_BROKERS_DOWN  # Until Kafka is back.
+        if not (passing or waits):
             raise Unavailable(f"Kafka could not be read: {error.str()}")
 
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +58,8 @@ def up(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     show = show_nothing if quiet else Shower()
-    with everything(brokers, parse_workers(workers or []), show, stopping) as running:
+    given = cli_settings.mapping()
+    with everything(given, brokers, parse_workers(workers or []), show, stopping) as running:
         if not stopping.is_set():
             greet(running)
             running.supervise(stopping)
@@ -68,12 +69,13 @@ def up(
 
 @contextmanager
 def everything(
+    given: Mapping[str, str],
     brokers: int,
     workers: dict[str, int],
     show: Callable[[str, str], None],
     stopping: threading.Event,
 ) -> Generator[Running]:
-    """Bring everything up, and down again at the end, whatever happens in between.
+    """Bring everything up by these settings, and down again at the end, whatever happens.
 
     What ran before is left running. Raises ConfigurationError or Unavailable when it does not
     come up; then everything started is ended first.
@@ -82,13 +84,15 @@ def everything(
     from orderstream.local.guard import Guard
     from orderstream.local.processes import free_port
     from orderstream.local.supervisor import Supervisor
+    from orderstream.runtime.observe import configure_logs
 
+    configure_logs("up", "WARNING", human=True)
     began = time.monotonic()
-    wanted = cli_settings.load()
+    wanted = Settings.load(given)
     wanted.home.mkdir(parents=True, exist_ok=True)
     guard = Guard()
     supervisor = Supervisor(guard, show)
-    servers = _Servers(wanted, guard, brokers)
+    servers = _Servers(given, wanted, guard, brokers)
     try:
         with _only_one(wanted.home):
             taken = [
@@ -109,7 +113,11 @@ def everything(
                         label,
                         [sys.executable, "-m", "orderstream", "serve", name],
                         _environment(
-                            settings, name, worker, port if worker == 0 else free_port(port + 100)
+                            given,
+                            settings,
+                            name,
+                            worker,
+                            port if worker == 0 else free_port(port + 100),
                         ),
                         logs / f"{label}.log",
                     )
@@ -130,7 +138,10 @@ def everything(
 class _Servers:
     """The local Kafka and PostgreSQL, where no others are set; started again when they die."""
 
-    def __init__(self, settings: Settings, guard: Any, brokers: int) -> None:
+    def __init__(
+        self, given: Mapping[str, str], settings: Settings, guard: Any, brokers: int
+    ) -> None:
+        self._given = given
         self._settings = settings
         self._guard = guard
         self._brokers = brokers
@@ -161,7 +172,7 @@ class _Servers:
             if database is not None:
                 found["DATABASE_URL"] = database.result().dsn
         self._watch()
-        return Settings.load(cli_settings.mapping() | found)
+        return Settings.load({**self._given, **found})
 
     def _watch(self) -> None:
         from orderstream.local import kafka, postgres
@@ -251,8 +262,11 @@ def fetching() -> Generator[Callable[[int, int], None]]:
         yield progress
 
 
-def _environment(settings: Settings, name: str, worker: int, port: int) -> dict[str, str]:
-    return cli_settings.mapping() | {
+def _environment(
+    given: Mapping[str, str], settings: Settings, name: str, worker: int, port: int
+) -> dict[str, str]:
+    return {
+        **given,
         "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers or "",
         "DATABASE_URL": settings.dsn(),
         "ORDERSTREAM_HOME": str(settings.home),

@@ -1,0 +1,141 @@
+"""`demo`: the whole promise in one go, from an empty installation to the audit."""
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from orderstream.cli.app import app
+from orderstream.contract.errors import OrderstreamError
+
+DECIDED_TIMEOUT_S = 30.0
+
+console = Console(highlight=False)
+
+# What is ordered, and what must become of it. RARE-1 has three pieces on the shelf.
+ORDERS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (
+        "two lines",
+        {"userId": 1, "items": [{"sku": "MUG", "qty": 2}, {"sku": "T-SHIRT", "qty": 1}]},
+        "CONFIRMED",
+    ),
+    ("one product", {"orderId": "demo-1", "productId": "P-1", "quantity": 2}, "CONFIRMED"),
+    (
+        "one item",
+        {"order_id": "demo-2", "user_id": "u1", "item": "laptop", "quantity": 1},
+        "CONFIRMED",
+    ),
+    (
+        "one SKU on two lines",
+        {"userId": 2, "items": [{"sku": "RARE-1", "qty": 2}, {"sku": "RARE-1", "qty": 2}]},
+        "REJECTED",
+    ),
+    ("the last pieces", {"userId": 2, "items": [{"sku": "RARE-1", "qty": 3}]}, "CONFIRMED"),
+    ("one piece too many", {"userId": 3, "items": [{"sku": "RARE-1", "qty": 1}]}, "REJECTED"),
+    ("a SKU nobody sells", {"userId": 3, "items": [{"sku": "NOPE", "qty": 1}]}, "REJECTED"),
+    ("the drill", {"userId": 4, "items": [{"sku": "FAIL", "qty": 1}]}, "FAILED"),
+    ("an order behind the drill", {"userId": 4, "items": [{"sku": "MUG", "qty": 1}]}, "CONFIRMED"),
+)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float, typer.Option(help="How long an order may take to be decided.")
+    ] = DECIDED_TIMEOUT_S,
+) -> None:
+    """Bring everything up on empty data, place a mix of orders, watch them, verify, stop.
+
+    Uses a data folder and ports of its own. Ends with 0 only if every order came out as it must
+    and the audit found nothing.
+    """
+    with tempfile.TemporaryDirectory(prefix="orderstream-demo-") as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL may run as another user.
+        held = _run(Path(folder), seconds)
+    console.print(
+        "[bold green]Everything held.[/]" if held else "[bold red]Not everything held.[/]"
+    )
+    sys.exit(0 if held else 1)
+
+
+def _run(home: Path, seconds: float) -> bool:
+    from orderstream import wiring
+    from orderstream.cli import settings as cli_settings
+    from orderstream.cli.up import everything, show_nothing
+    from orderstream.local.processes import free_port
+
+    given = cli_settings.mapping() | {
+        "ORDERSTREAM_HOME": str(home),
+        "KAFKA_BOOTSTRAP_SERVERS": "",
+        "DATABASE_URL": "",
+    }
+    port = 18_080
+    for name in (*wiring.SERVICES, "kafka"):  # Kafka last: its controller takes the next one.
+        port = free_port(port + 1)
+        given[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
+    stopping = threading.Event()
+    console.print("Starting Kafka, PostgreSQL and the services on empty data ...")
+    with everything(given, 1, {}, show_nothing, stopping) as running:
+        console.print(f"Up after {running.seconds:.1f} s.\n")
+        watching = threading.Thread(target=running.supervise, args=(stopping,))
+        watching.start()
+        try:
+            placed = _place(wiring.address_of(running.settings, "order"), seconds)
+            console.print("\nVerifying: log and stores against every promise ...")
+            return _verified(running.settings) and placed
+        finally:
+            stopping.set()
+            watching.join()
+
+
+def _place(order: str, seconds: float) -> bool:
+    import httpx
+
+    table = Table(Column("order", no_wrap=True), "id", "status", "must be", "reason", "after", box=None, padding=(0, 2))
+    held = True
+    with httpx.Client(base_url=order, timeout=seconds, trust_env=False) as client:
+        began = time.monotonic()
+        ids: list[str] = []
+        for _, body, _ in ORDERS:
+            answer = client.post("/api/orders", json=body)
+            answer.raise_for_status()
+            ids.append(str(answer.json()["orderId"]))
+        waiting = dict(zip(ids, ORDERS, strict=True))
+        pages: dict[str, tuple[dict[str, Any], float]] = {}
+        while waiting and time.monotonic() - began < seconds:
+            for order_id in list(waiting):
+                answer = client.get(f"/api/orders/{order_id}")
+                if answer.status_code == 200 and answer.json()["status"] != "PENDING":
+                    pages[order_id] = answer.json(), time.monotonic() - began
+                    del waiting[order_id]
+            time.sleep(0.02)
+    for order_id, (what, _, must_be) in zip(ids, ORDERS, strict=True):
+        page, after = pages.get(order_id, ({"status": "PENDING"}, seconds))
+        right = page["status"] == must_be
+        held = held and right
+        status = f"[{'green' if right else 'bold red'}]{page['status']}[/]"
+        reason = escape(page.get("reason", ""))
+        table.add_row(what, order_id, status, must_be, reason, f"{after:.2f} s")
+    console.print(table)
+    return held
+
+
+def _verified(settings: Any) -> bool:
+    from orderstream.audit.verify import verify
+
+    try:
+        report = verify(settings, wait_s=30.0, progress=None)
+    except OrderstreamError as error:
+        console.print(f"[red]{escape(str(error))}[/]")
+        return False
+    for violation in report.violations:
+        console.print(f"[red]{escape(str(violation))}[/]")
+    console.print(f"{report.orders} orders, {len(report.violations)} violations.")
+    return not report.violations
