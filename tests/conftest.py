@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from orderstream import wiring
 from orderstream.local import postgres
@@ -37,7 +37,7 @@ def template_dsn(home: Path) -> Iterator[str]:
 def dsn(template_dsn: str) -> Iterator[str]:
     """A database of the test's own."""
     name = f"test_{next(_numbers)}"
-    template = psycopg.conninfo.conninfo_to_dict(template_dsn)["dbname"]
+    template = conninfo_to_dict(template_dsn)["dbname"]
     admin_dsn = make_conninfo(template_dsn, dbname="postgres")
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
         admin.execute(

@@ -17,7 +17,7 @@ from orderstream.runtime.settings import Settings
 
 del commands  # Imported for its effect: it registers every subcommand.
 
-HEAVY = ("httpx", "confluent_kafka", "psycopg", "fastapi", "uvicorn", "rich.table")
+HEAVY = ("httpx", "confluent_kafka", "psycopg", "fastapi", "uvicorn")
 
 
 def every_command() -> Iterator[tuple[str, ...]]:

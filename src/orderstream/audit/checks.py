@@ -98,7 +98,8 @@ _SEEN: LiteralString = """
 
 def preparations() -> list[sql.Composed]:
     """Return the statements that come before the checks."""
-    steps = [sql.SQL(text).format() for text in (ORDERS, "ANALYZE log_order", SAYINGS)]
+    texts: tuple[LiteralString, ...] = ("ANALYZE log_mark", ORDERS, "ANALYZE log_order", SAYINGS)
+    steps = [sql.SQL(text).format() for text in texts]
     for schema in PROJECTIONS:
         seen = sql.Identifier(f"seen_by_{schema}")
         position = sql.Identifier(schema, "position")

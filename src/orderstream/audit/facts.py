@@ -126,7 +126,14 @@ class Facts:
 
     def analyze(self) -> None:
         """Tell PostgreSQL how large the tables became."""
-        for table in ("log_input", "log_outcome", "log_dead", "log_unreadable"):
+        for table in (
+            "log_topic",
+            "log_status",
+            "log_input",
+            "log_outcome",
+            "log_dead",
+            "log_unreadable",
+        ):
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
 
     def _copy(self, table: str, rows: list[Row]) -> None:

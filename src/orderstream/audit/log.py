@@ -50,7 +50,7 @@ class LogReader:
         self._prober: Consumer | None = None
         self._admin: Any = AdminClient(dict(config) | {"log_level": 2})  # Its stubs are incomplete.
         self._next: Positions = {}
-        self._silent: dict[tuple[Partition, int], int] = {}
+        self._silent: dict[tuple[Partition, int], int] = {}  # From here to that end: no record.
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -123,28 +123,38 @@ class LogReader:
                 names = ", ".join(f"{topic}[{number}]" for topic, number in left)
                 raise Unavailable(f"Kafka gives no more records of {names}")
 
-    def readable(self, partition: Partition, start: int, end: int) -> bool:
-        """Say whether a reader at `start` would be given any record before `end`."""
-        if start >= end or self._silent.get((partition, end), end) <= start:
-            return False
+    def unread(self, at: Positions, ends: Positions) -> set[Partition]:
+        """Return the partitions where a reader would be given a record before the end."""
+        asked = {
+            partition: at.get(partition, 0)
+            for partition, end in ends.items()
+            if at.get(partition, 0) < min(end, self._silent.get((partition, end), end))
+        }
+        if not asked:
+            return set()
         if self._prober is None:
-            self._prober = Consumer(self._options | {"fetch.wait.max.ms": 20})
-        self._prober.assign([TopicPartition(*partition, start or OFFSET_BEGINNING)])
+            self._prober = Consumer(
+                self._options | {"fetch.wait.max.ms": 20, "fetch.message.max.bytes": 65_536}
+            )
+        places = [TopicPartition(*p, start or OFFSET_BEGINNING) for p, start in asked.items()]
+        self._prober.assign(places)
+        left = set(asked)
         deadline = monotonic() + TIMEOUT_S
-        while monotonic() < deadline:
-            message = self._prober.poll(0.5)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                return (message.offset() or 0) < end
-            if error.code() == KafkaError._PARTITION_EOF:
-                if (message.offset() or 0) < end:
-                    return True  # Held back by an open transaction: not known to be read.
-                self._silent[partition, end] = start
-                return False
-            _reported(error)
-        return True
+        while left and monotonic() < deadline:
+            for message in self._prober.consume(100, 0.05):
+                error = message.error()
+                at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+                if error is not None and not at_end:
+                    _reported(error)
+                    continue
+                partition = (message.topic() or "", message.partition() or 0)
+                if partition in left:
+                    left.remove(partition)
+                    # The end that a reader sees is before an open transaction.
+                    if (message.offset() or 0) >= ends[partition]:
+                        self._silent[partition, ends[partition]] = asked.pop(partition)
+        self._prober.unassign()
+        return set(asked)
 
 
 def _reported(error: KafkaError) -> None:

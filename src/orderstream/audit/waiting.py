@@ -91,8 +91,8 @@ def _behind(
     found: list[Behind] = []
     for reader in every:
         at = positions(reader, admin, connection)
-        for partition, end in ends.items():
+        of_reader = {p: end for p, end in ends.items() if p[0] in reader.reads}
+        for partition in sorted(log.unread(at, of_reader)):
             start = at.get(partition, 0)
-            if partition[0] in reader.reads and log.readable(partition, start, end):
-                found.append(Behind(reader.group, *partition, start, end - start))
+            found.append(Behind(reader.group, *partition, start, ends[partition] - start))
     return found

@@ -98,7 +98,16 @@ def _run(home: Path, seconds: float) -> bool:
 def _place(order: str, seconds: float) -> bool:
     import httpx
 
-    table = Table(Column("order", no_wrap=True), "id", "status", "must be", "reason", "after", box=None, padding=(0, 2))
+    table = Table(
+        Column("order", no_wrap=True),
+        "id",
+        "status",
+        "must be",
+        "reason",
+        "after",
+        box=None,
+        padding=(0, 2),
+    )
     held = True
     with httpx.Client(base_url=order, timeout=seconds, trust_env=False) as client:
         began = time.monotonic()

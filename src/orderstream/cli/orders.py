@@ -177,14 +177,19 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
     )
     print()
     print_table(
-        ("time", "event", "topic", "partition", "offset"),
-        [(e["at"], e["type"], e["topic"], e["partition"], e["offset"]) for e in page["timeline"]],
+        ("time", "event", "where"),
+        [(event["at"], event["type"], where_of(event)) for event in page["timeline"]],
     )
 
 
 def items_text(order: dict[str, Any]) -> str | None:
     """Write an order's items as `--item` takes them; None when they are not known."""
     return ", ".join(f"{item['sku']}={item['qty']}" for item in order["items"]) or None
+
+
+def where_of(event: dict[str, Any]) -> str:
+    """Say where in Kafka an event is, as topic[partition]@offset."""
+    return f"{event['topic']}[{event['partition']}]@{event['offset']}"
 
 
 def _page(api: Api, order_id: str) -> dict[str, Any]:
@@ -340,7 +345,6 @@ def _print_news(page: dict[str, Any], shown: set[str], status: str) -> None:
     for event in page["timeline"]:
         if event["eventId"] in shown:
             continue
-        place = f"{event['topic']}[{event['partition']}]@{event['offset']}"
-        print(printable(f"{event['at']}  {event['type']:<20}  {place}"), flush=True)
+        print(printable(f"{event['at']}  {event['type']:<20}  {where_of(event)}"), flush=True)
     if page["status"] != status:
         print(f"order {said_of(page)}", flush=True)
