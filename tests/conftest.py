@@ -1,17 +1,20 @@
 """Servers for the tests: real ones, on free ports, in folders of their own, ended afterwards."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from orderstream import wiring
+from orderstream.local import kafka as local_kafka
 from orderstream.local import postgres
 from orderstream.runtime.migrations import migrate
+from orderstream.runtime.settings import Settings
 
 _numbers = itertools.count()
 
@@ -36,8 +39,15 @@ def template_dsn(home: Path) -> Iterator[str]:
 @pytest.fixture
 def dsn(template_dsn: str) -> Iterator[str]:
     """A database of the test's own."""
+    with database_copy(template_dsn) as dsn:
+        yield dsn
+
+
+@contextmanager
+def database_copy(template_dsn: str) -> Generator[str]:
+    """Make a database with every schema and nothing in it, and drop it afterwards."""
     name = f"test_{next(_numbers)}"
-    template = conninfo_to_dict(template_dsn)["dbname"]
+    template = psycopg.conninfo.conninfo_to_dict(template_dsn)["dbname"]
     admin_dsn = make_conninfo(template_dsn, dbname="postgres")
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
         admin.execute(
@@ -48,3 +58,41 @@ def dsn(template_dsn: str) -> Iterator[str]:
     yield make_conninfo(template_dsn, dbname=name)
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def kafka(home: Path) -> Iterator[str]:
+    """The bootstrap servers of a real broker that all tests share; topics are the test's own."""
+    status = local_kafka.start(home, port=33092)
+    try:
+        yield status.bootstrap_servers
+    finally:
+        local_kafka.stop(home)
+
+
+SettingsOf = Callable[..., Settings]
+
+
+def own_settings(kafka: str, dsn: str, **more: str) -> Settings:
+    """Return settings with topics and consumer groups that nobody else has."""
+    prefix = f"t{next(_numbers)}."
+    return Settings.load(
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "DATABASE_URL": dsn,
+            "KAFKA_GROUP_ID": f"{prefix}orderstream",
+            "ORDERSTREAM_TOPIC_ORDER_CREATED": f"{prefix}order.created",
+            "ORDERSTREAM_TOPIC_ORDER_CREATED_RETRY": f"{prefix}order.created.retry",
+            "ORDERSTREAM_TOPIC_INVENTORY_RESERVED": f"{prefix}inventory.reserved",
+            "ORDERSTREAM_TOPIC_INVENTORY_REJECTED": f"{prefix}inventory.rejected",
+            "ORDERSTREAM_PARTITIONS": "2",
+            "ORDERSTREAM_RETRY_BACKOFF": "0.1",
+            **more,
+        }
+    )
+
+
+@pytest.fixture
+def settings_of(kafka: str, dsn: str) -> SettingsOf:
+    """Returns settings for the test's own topics, groups and database, with changes if given."""
+    return lambda **more: own_settings(kafka, dsn, **more)

@@ -355,9 +355,8 @@ CHECKS = (
             format('%s: counted %s, the log has %s', outcome, coalesce(a.orders, 0),
                 coalesce(s.orders, 0))
         FROM analytics.per_outcome a FULL JOIN (
-            SELECT CASE status WHEN 20 THEN 'CONFIRMED' WHEN 21 THEN 'REJECTED' ELSE 'FAILED' END
-                AS outcome, count(*) AS orders
-            FROM seen_by_analytics GROUP BY status
+            SELECT name AS outcome, count(*) AS orders
+            FROM seen_by_analytics JOIN log_status USING (status) GROUP BY name
         ) AS s USING (outcome) WHERE coalesce(a.orders, 0) <> coalesce(s.orders, 0)
         """,
     ),

@@ -2,6 +2,7 @@
 
 from orderstream.cli import (
     demo,
+    load,
     operations,
     orders,
     serve,
@@ -14,6 +15,7 @@ from orderstream.cli import (
 
 __all__ = [
     "demo",
+    "load",
     "operations",
     "orders",
     "serve",

@@ -1,11 +1,8 @@
-"""`topics`, `produce` and `consume`: Kafka itself, from stdin and to stdout."""
+"""`topics`: what topics there are, how large they are, and those of the flow made."""
 
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,64 +10,24 @@ from orderstream.cli import settings
 from orderstream.cli.app import app
 from orderstream.cli.output import (
     AsJson,
-    hint,
     print_facts,
     print_json,
     print_json_lines,
     print_table,
     printable,
 )
-from orderstream.contract.envelope import rfc3339
-from orderstream.contract.errors import ConfigurationError, Unavailable
+from orderstream.contract.errors import Unavailable
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+    from confluent_kafka import Consumer
 
     from orderstream.runtime.admin import Admin
     from orderstream.runtime.settings import Settings
 
-CONFIRM_TIMEOUT_MS = 10_000
 READ_TIMEOUT_S = 10.0
-READ_AT_ONCE = 500
-NUMBER_BYTES_MAX = 8
-# Spring Kafka's binary headers (runtime/failure.py writes the same): big-endian integers.
-_NUMBERS = frozenset(
-    {
-        "kafka_dlt-original-partition",
-        "kafka_dlt-original-offset",
-        "kafka_dlt-original-timestamp",
-        "kafka_original-partition",
-        "kafka_original-offset",
-        "kafka_original-timestamp",
-        "retry_topic-attempts",
-        "retry_topic-backoff-timestamp",
-        "retry_topic-original-timestamp",
-    }
-)
 
 topics = typer.Typer(help="List, create and describe topics.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
-
-Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
-
-
-def kafka_settings() -> "Settings":
-    """Return the settings with Kafka's address: the one set, or that of the local Kafka.
-
-    Unlike `settings.load_resolved`, needs no PostgreSQL. Raises ConfigurationError.
-    """
-    current = settings.load()
-    if current.kafka_bootstrap_servers is not None:
-        return current
-    from orderstream.local import kafka
-
-    status = kafka.status(current.home)
-    if not status.running:
-        raise ConfigurationError(
-            "Kafka does not run here: start it with `orderstream up` or"
-            " `orderstream kafka start`, or set KAFKA_BOOTSTRAP_SERVERS"
-        )
-    return current.model_copy(update={"kafka_bootstrap_servers": status.bootstrap_servers})
 
 
 def admin_of(current: "Settings") -> "Admin":
@@ -88,13 +45,10 @@ def admin_of(current: "Settings") -> "Admin":
     return admin
 
 
-# topics ------------------------------------------------------------------------------------
-
-
 @topics.command("list")
 def list_topics(as_json: AsJson = False) -> None:
     """List every topic, and which services write and read it."""
-    current = kafka_settings()
+    current = settings.load_resolved(database=False)
     found = [
         {"topic": name, "partitions": partitions, **_part_in_flow(current, name)}
         for name, partitions in sorted(admin_of(current).partitions().items())
@@ -117,7 +71,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create the topics of the flow that are missing; those there stay as they are."""
-    current = kafka_settings()
+    current = settings.load_resolved(database=False)
     names = current.topics.all()
     count = partitions or current.partitions
     created = admin_of(current).create(names, count)
@@ -141,7 +95,7 @@ def describe(
 
     Sizes count offsets: a transaction's end takes one as well.
     """
-    current = kafka_settings()
+    current = settings.load_resolved(database=False)
     if topic is None:
         found = [
             {
@@ -169,10 +123,10 @@ def describe(
 
 def _described(current: "Settings", topic: str) -> dict[str, Any]:
     admin = admin_of(current)
-    _partitions_of(admin.partitions(), topic)
+    partitions_of(admin.partitions(), topic)
     info = next(info for info in admin.describe() if info.name == topic)
-    with _reader(current) as consumer:
-        spans = _spans(consumer, admin.ends((topic, n) for n in range(info.partitions)))
+    with reader(current) as consumer:
+        spans = spans_of(consumer, admin.ends((topic, n) for n in range(info.partitions)))
     return {
         "topic": topic,
         "replication": info.replication,
@@ -212,7 +166,7 @@ def _names(services: object) -> str:
     return ", ".join(cast("list[str]", services))
 
 
-def _partitions_of(counts: dict[str, int], topic: str) -> int:
+def partitions_of(counts: dict[str, int], topic: str) -> int:
     if topic not in counts:
         raise Unavailable(
             f"there is no topic {printable(topic)}: `orderstream topics list` shows what there is,"
@@ -221,201 +175,11 @@ def _partitions_of(counts: dict[str, int], topic: str) -> int:
     return counts[topic]
 
 
-# produce -----------------------------------------------------------------------------------
-
-
-@app.command()
-def produce(
-    topic: Topic,
-    key: Annotated[str | None, typer.Option(help="The key of every record.")] = None,
-    headers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--header", metavar="NAME=VALUE", help="A header of every record; repeatable."
-        ),
-    ] = None,
-    key_separator: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Each line is its key, this, and its value."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write each line of stdin as one record, and wait until Kafka holds all of them safely."""
-    if key is not None and key_separator is not None:
-        raise typer.BadParameter("--key is for all lines, --key-separator for each: give one")
-    fixed = [parse_header(header) for header in headers or ()]
-    current = kafka_settings()
-    _partitions_of(admin_of(current).partitions(), topic)
-    if sys.stdin.isatty():
-        hint("each line is a record; Ctrl-D ends")
-    writer = _Writer(current, topic, fixed)
-    try:
-        for record in records(cast("BinaryIO", sys.stdin.buffer), key, key_separator):
-            writer.write(*record)
-    finally:
-        writer.finish()
-    if as_json:
-        print_json({"topic": topic, "written": writer.confirmed})
-    else:
-        print(f"{writer.confirmed} records written to {topic}")
-
-
-def parse_header(text: str) -> tuple[str, bytes]:
-    """Read `NAME=VALUE`. Raises BadParameter."""
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise typer.BadParameter(f"--header {text}: write NAME=VALUE, such as source=test")
-    return name, value.encode()
-
-
-def records(
-    lines: Iterable[bytes], key: str | None, separator: str | None
-) -> Iterator[tuple[bytes | None, bytes]]:
-    """Yield the key and value of each line. Raises BadParameter for one without its separator."""
-    fixed = None if key is None else key.encode()
-    for number, line in enumerate(lines, 1):
-        value = line.removesuffix(b"\n").removesuffix(b"\r")
-        if separator is None:
-            yield fixed, value
-            continue
-        own, found, value = value.partition(separator.encode())
-        if not found:
-            raise typer.BadParameter(
-                f"line {number} has no {separator!r} behind a key; the lines before it are written"
-            )
-        yield own, value
-
-
-class _Writer:
-    """Sends records and counts those that every in-sync replica has."""
-
-    def __init__(self, current: "Settings", topic: str, headers: list[tuple[str, bytes]]) -> None:
-        from confluent_kafka import Producer
-
-        self._topic = topic
-        self._headers = headers
-        self._failed = 0
-        self._reason = ""
-        self.confirmed = 0
-        self._producer = Producer(
-            current.kafka(
-                **{
-                    "client.id": "orderstream-produce",
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "partitioner": "murmur2_random",
-                    "message.timeout.ms": CONFIRM_TIMEOUT_MS,
-                    "log_level": 2,
-                }
-            )
-        )
-
-    def write(self, key: bytes | None, value: bytes) -> None:
-        """Send one record; waits for room when too many are under way."""
-        from confluent_kafka import KafkaException
-
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    value,
-                    key,
-                    on_delivery=self._told,
-                    headers=self._headers,  # pyright: ignore[reportArgumentType] - list is invariant
-                )
-            except BufferError:
-                self._producer.poll(0.5)
-                continue
-            except KafkaException as error:
-                raise Unavailable(f"Kafka refused a record: {error.args[0].str()}") from None
-            self._producer.poll(0)
-            return
-
-    def finish(self) -> None:
-        """Wait until each record is confirmed or given up. Raises Unavailable if any failed."""
-        while self._producer.flush(1.0):
-            pass  # Ends: each record is confirmed or fails within CONFIRM_TIMEOUT_MS.
-        if self._failed:
-            raise Unavailable(
-                f"{self._failed} of {self._failed + self.confirmed} records were not confirmed"
-                f" ({self._reason}): is Kafka there? See `orderstream doctor`"
-            )
-
-    def _told(self, error: "KafkaError | None", _message: "Message") -> None:
-        if error is None:
-            self.confirmed += 1
-        else:
-            self._failed += 1
-            self._reason = error.str()
-
-
-# consume -----------------------------------------------------------------------------------
-
-
-@app.command()
-def consume(
-    topic: Topic,
-    start: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="WHERE", help="`beginning`, `end`, an offset, or a time (ISO 8601)."
-        ),
-    ] = "beginning",
-    max_records: Annotated[
-        int | None, typer.Option("--max", min=1, metavar="N", help="End after so many records.")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
-    ] = False,
-    show_headers: Annotated[
-        bool, typer.Option("--headers", help="Show each record's headers below it.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print a topic's committed records: partition, offset, time, key, value.
-
-    Reads without a consumer group, so nobody else notices. What is not text is shown as hex.
-    """
-    where = parse_start(start)
-    current = kafka_settings()
-    with _reader(current) as consumer:
-        reading = _begin(consumer, current, topic, where)
-        write = _json_writer() if as_json else _text_writer(show_headers)
-        left = max_records
-        while left != 0 and (follow or reading.left):
-            taken = reading.take(READ_AT_ONCE if left is None else min(left, READ_AT_ONCE), follow)
-            write(taken)
-            left = None if left is None else left - len(taken)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where to begin in each partition: an offset, or a time in ms since 1970, or an edge."""
-
-    edge: str = ""
-    offset: int = 0
-    time_ms: int | None = None
-
-
-def parse_start(text: str) -> Start:
-    """Read what `--from` says. Raises BadParameter."""
-    if text in ("beginning", "end"):
-        return Start(edge=text)
-    if text.isascii() and text.isdigit():
-        return Start(offset=int(text))
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"--from {text}: write beginning, end, an offset such as 120,"
-            " or a time such as 2026-11-21T10:00:00Z"
-        ) from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Start(time_ms=round(at.timestamp() * 1000))
+# Reading, without a consumer group ----------------------------------------------------------
 
 
 @contextmanager
-def _reader(current: "Settings") -> Generator["Consumer"]:
+def reader(current: "Settings") -> Generator["Consumer"]:
     """Give a consumer that joins no group, and turn what it raises into Unavailable."""
     from confluent_kafka import Consumer, KafkaException
 
@@ -445,7 +209,7 @@ def _reader(current: "Settings") -> Generator["Consumer"]:
 Spans = dict[tuple[str, int], tuple[int, int]]
 
 
-def _spans(consumer: "Consumer", ends: dict[tuple[str, int], int]) -> Spans:
+def spans_of(consumer: "Consumer", ends: dict[tuple[str, int], int]) -> Spans:
     """Return the first offset and the end of each partition."""
     from confluent_kafka import TopicPartition
 
@@ -453,151 +217,3 @@ def _spans(consumer: "Consumer", ends: dict[tuple[str, int], int]) -> Spans:
         at: (consumer.get_watermark_offsets(TopicPartition(*at), READ_TIMEOUT_S)[0], end)
         for at, end in ends.items()
     }
-
-
-def _begin(consumer: "Consumer", current: "Settings", topic: str, where: Start) -> "_Reading":
-    from confluent_kafka import TopicPartition
-
-    admin = admin_of(current)
-    count = _partitions_of(admin.partitions(), topic)
-    spans = _spans(consumer, admin.ends((topic, number) for number in range(count)))
-    starts = _starts(consumer, spans, where)
-    consumer.assign([TopicPartition(*at, offset) for at, offset in starts.items()])
-    return _Reading(consumer, {at: end for at, (_, end) in spans.items() if starts[at] < end})
-
-
-def _starts(consumer: "Consumer", spans: Spans, where: Start) -> dict[tuple[str, int], int]:
-    from confluent_kafka import TopicPartition
-
-    if where.time_ms is not None:
-        asked = [TopicPartition(*at, where.time_ms) for at in spans]
-        found = consumer.offsets_for_times(asked, timeout=READ_TIMEOUT_S)
-        return {(p.topic, p.partition): _at_time(p, spans) for p in found}
-    if where.edge == "end":
-        return {at: end for at, (_, end) in spans.items()}
-    return {at: max(first, min(where.offset, end)) for at, (first, end) in spans.items()}
-
-
-def _at_time(found: "TopicPartition", spans: Spans) -> int:
-    """Return where a time is; Kafka answers -1 when every record is older."""
-    return found.offset if found.offset >= 0 else spans[found.topic, found.partition][1]
-
-
-class _Reading:
-    """A read of several partitions; `left` are those not read up to their end, with that end."""
-
-    def __init__(self, consumer: "Consumer", left: dict[tuple[str, int], int]) -> None:
-        self._consumer = consumer
-        self.left = left
-
-    def take(self, count: int, follow: bool) -> list["Message"]:
-        """Return up to so many records; without `follow` none from behind the ends."""
-        taken: list[Message] = []
-        for message in self._consumer.consume(count, 0.2):
-            at = (message.topic() or "", message.partition() or 0)
-            error = message.error()
-            if error is not None:
-                self._reported(at, error, follow)
-            elif follow or (message.offset() or 0) < self.left.get(at, 0):
-                taken.append(message)
-            if error is None and (message.offset() or 0) + 1 >= self.left.get(at, 0):
-                self.left.pop(at, None)
-        return taken
-
-    def _reported(self, at: tuple[str, int], error: "KafkaError", follow: bool) -> None:
-        from confluent_kafka import KafkaError
-
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF:
-            self.left.pop(at, None)  # What is left of it are ends of transactions.
-            return
-        passing = error.retriable() or code in (KafkaError._TRANSPORT, KafkaError._RESOLVE)
-        waits = follow and code == KafkaError._ALL_BROKERS_DOWN  # Until Kafka is back.
-        if not (passing or waits):
-            raise Unavailable(f"Kafka could not be read: {error.str()}")
-
-
-Write = Callable[[Sequence["Message"]], None]
-
-
-def _json_writer() -> Write:
-    def write(messages: Sequence["Message"]) -> None:
-        print_json_lines(as_document(message) for message in messages)
-        sys.stdout.flush()
-
-    return write
-
-
-def _text_writer(show_headers: bool) -> Write:
-    def write(messages: Sequence["Message"]) -> None:
-        for message in messages:
-            print(as_line(message))
-            if show_headers:
-                for name, value in message.headers() or ():
-                    print(f"    {printable(name)}: {printable(header_value(name, value))}")
-        sys.stdout.flush()
-
-    return write
-
-
-def as_line(message: "Message") -> str:
-    """Write a record as `partition offset time key value`; `-` stands for none."""
-    parts = (
-        message.partition(),
-        message.offset(),
-        _time_of(message) or "-",
-        shown(message.key()),
-        shown(message.value()),
-    )
-    return " ".join(printable(part) for part in parts)
-
-
-def as_document(message: "Message") -> dict[str, Any]:
-    """Return a record as JSON shows it; bytes that are no text as `keyHex` and `valueHex`."""
-    return {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "time": _time_of(message),
-        **_exact("key", message.key()),
-        **_exact("value", message.value()),
-        "headers": [
-            {"name": name, "value": header_value(name, value)}
-            for name, value in message.headers() or ()
-        ],
-    }
-
-
-def header_value(name: str, value: str | bytes | None) -> int | str | None:
-    """Decode a header: the numbers among Spring Kafka's as numbers, other bytes as text or hex."""
-    if not isinstance(value, bytes):
-        return value
-    if name in _NUMBERS and 0 < len(value) <= NUMBER_BYTES_MAX:
-        return int.from_bytes(value, "big", signed=True)
-    return shown(value)
-
-
-def shown(value: str | bytes | None) -> str:
-    """Write bytes as the text that they are, or else as hex; `-` when there are none."""
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-
-
-def _exact(name: str, value: str | bytes | None) -> dict[str, str | None]:
-    if isinstance(value, bytes):
-        try:
-            return {name: value.decode()}
-        except UnicodeDecodeError:
-            return {f"{name}Hex": value.hex()}
-    return {name: value}
-
-
-def _time_of(message: "Message") -> str | None:
-    kind, time_ms = message.timestamp()
-    return rfc3339(datetime.fromtimestamp(time_ms / 1000, UTC)) if kind else None

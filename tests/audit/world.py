@@ -1,0 +1,281 @@
+"""A small log and the stores that go with it, to be audited as they are or with something wrong."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+from psycopg import Connection
+
+from orderstream.audit.facts import Facts
+from orderstream.audit.report import Report
+from orderstream.audit.verify import judge
+from orderstream.contract.events import (
+    InventoryRejected,
+    InventoryReserved,
+    OrderCreated,
+    encode,
+)
+from orderstream.contract.topics import Topics
+from orderstream.contract.values import quantities_by_sku
+from orderstream.runtime.clock import to_epoch_ms
+from tests.builders import NOON
+
+TOPICS = Topics()
+DECIDES = "orderstream-inventory"
+ON_HAND = 1_000
+PARTITIONS = 2
+
+Place = tuple[str, int, int]
+Decision = InventoryReserved | InventoryRejected
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One record of the log."""
+
+    at: datetime
+    place: Place
+    record_key: bytes | None
+    record_value: bytes | None
+    record_headers: list[tuple[str, bytes]]
+
+    def topic(self) -> str:
+        return self.place[0]
+
+    def partition(self) -> int:
+        return self.place[1]
+
+    def offset(self) -> int:
+        return self.place[2]
+
+    def key(self) -> bytes | None:
+        return self.record_key
+
+    def value(self) -> bytes | None:
+        return self.record_value
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return self.record_headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, to_epoch_ms(self.at)
+
+
+@dataclass
+class Known:
+    """What the log has said of one order."""
+
+    created_at: datetime | None = None
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    failed_at: datetime | None = None
+
+    @property
+    def status(self) -> tuple[int, str]:
+        if any(isinstance(decision, InventoryRejected) for decision in self.decisions):
+            return 21, "REJECTED"
+        if self.decisions:
+            return 20, "CONFIRMED"
+        return (0, "PENDING") if self.failed_at is None else (10, "FAILED")
+
+
+class World:
+    """Writes the log record by record; `fill_stores` then does what correct services would.
+
+    The database is that of the connection's open transaction, and gone with it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._facts = Facts(connection, TOPICS, DECIDES)
+        self._facts.create_tables()
+        self._ends = {(topic, n): 0 for topic in TOPICS.all() for n in range(PARTITIONS)}
+        self._known: dict[str, Known] = {}
+        self._answered = dict(self._ends)
+
+    # The log ------------------------------------------------------------------------------
+
+    def accept(self, order: OrderCreated) -> LogRecord:
+        """An order comes in."""
+        known = self._known.setdefault(order.key, Known())
+        known.created_at = known.created_at or order.created_at
+        return self.say(TOPICS.order_created, order.key.encode(), encode(order))
+
+    def try_again(self, record: LogRecord, attempt: int) -> LogRecord:
+        """Inventory puts a record to the retry topic."""
+        headers = [("retry_topic-attempts", attempt.to_bytes(4, "big"))]
+        headers += _origin("kafka_original-", _first_place(record), DECIDES)
+        return self.say(TOPICS.order_created_retry, record.key(), record.value(), headers)
+
+    def park(
+        self, record: LogRecord, by: str = DECIDES, at: datetime = NOON, key: bytes | None = None
+    ) -> LogRecord:
+        """A service gives up on a record."""
+        order_key = key or record.key()
+        if by == DECIDES and order_key is not None:
+            known = self._known.setdefault(order_key.decode(), Known())
+            known.failed_at = known.failed_at or at
+        headers = record.headers() + _origin("kafka_dlt-original-", _first_place(record), by)
+        return self.say(TOPICS.order_created_dead, order_key, record.value(), headers, at)
+
+    def decide(self, decision: Decision, event_id: str | None = None) -> LogRecord:
+        """Inventory says what it decided."""
+        self._known.setdefault(decision.key, Known()).decisions.append(decision)
+        confirmed = isinstance(decision, InventoryReserved)
+        name = "inventory.reserved" if confirmed else "inventory.rejected"
+        topic = TOPICS.inventory_reserved if confirmed else TOPICS.inventory_rejected
+        headers = [("ce_id", (event_id or f"{decision.key}:{name}").encode())]
+        return self.say(topic, decision.key.encode(), encode(decision), headers)
+
+    def say(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        at: datetime = NOON,
+    ) -> LogRecord:
+        """Write any record."""
+        partition = sum(key or b"") % PARTITIONS
+        place = (topic, partition, self._ends[topic, partition])
+        record = LogRecord(at, place, key, value, list(headers))
+        self._ends[topic, partition] += 1
+        self._facts.add(record)
+        return record
+
+    def inventory_is_up_to_date(self) -> None:
+        """Inventory has answered all that is on the log now."""
+        self._answered = dict(self._ends)
+
+    # The stores ---------------------------------------------------------------------------
+
+    def fill_stores(self) -> None:
+        """Write what correct services would have written by now."""
+        taken: Counter[str] = Counter()
+        sold: Counter[str] = Counter()
+        lost: Counter[str] = Counter()
+        outcomes: Counter[str] = Counter()
+        minutes: Counter[tuple[datetime, str]] = Counter()
+        decided = 0
+        for key, known in self._known.items():
+            status, name = known.status
+            first = known.decisions[0] if known.decisions else None
+            created_at = known.created_at or (first and first.ordered_at)
+            self.add_page(key, status, created_at, first and first.decided_at)
+            if known.failed_at is not None:
+                self.add_notice(key, "order.failed")
+                minutes[_minute(known.failed_at), "FAILED"] += 1
+            if status:
+                self.run("INSERT INTO analytics.counted VALUES (%s, %s)", key, name)
+                outcomes[name] += 1
+            if first is None:
+                continue
+            decided += 1
+            minutes[_minute(first.decided_at), name] += 1
+            quantities = quantities_by_sku(first.items)
+            self.add_reservation(first)
+            if isinstance(first, InventoryReserved):
+                taken.update(quantities)
+                sold.update(quantities)
+            else:
+                lost.update({sku: quantities[sku] for sku in first.short})
+            for kind in {type(decision) for decision in known.decisions}:
+                confirmed = kind is InventoryReserved
+                self.add_notice(key, "inventory.reserved" if confirmed else "inventory.rejected")
+        for sku, reserved in taken.items():
+            self.run("INSERT INTO inventory.stock VALUES (%s, %s, %s)", sku, ON_HAND, reserved)
+        for sku in sold.keys() | lost.keys():
+            self.run("INSERT INTO analytics.per_sku VALUES (%s, %s, %s)", sku, sold[sku], lost[sku])
+        for name, orders in outcomes.items():
+            self.run("INSERT INTO analytics.per_outcome VALUES (%s, %s)", name, orders)
+        for (minute, name), orders in minutes.items():
+            self.run("INSERT INTO analytics.per_minute VALUES (%s, %s, %s)", minute, name, orders)
+        self.run("INSERT INTO analytics.latency VALUES (0, %s)", decided)
+        decisions = {TOPICS.inventory_reserved, TOPICS.inventory_rejected}
+        decisions.add(TOPICS.order_created_dead)
+        for schema, topics in (
+            ("order_view", decisions | {TOPICS.order_created}),
+            ("notification", decisions),
+            ("analytics", decisions),
+        ):
+            for (topic, n), end in self._ends.items():
+                if topic in topics:
+                    self.run(f"INSERT INTO {schema}.position VALUES (%s, %s, %s)", topic, n, end)
+
+    def add_page(
+        self, key: str, status: int, created_at: datetime | None, decided_at: datetime | None
+    ) -> None:
+        self.run(
+            "INSERT INTO order_view.orders (order_id, numeric_id, numeric_user, status,"
+            " created_at, decided_at, timeline) VALUES (%s, true, true, %s, %s, %s, '[]')",
+            key,
+            status,
+            created_at,
+            decided_at,
+        )
+
+    def add_notice(self, key: str, event_type: str) -> None:
+        self.run(
+            "INSERT INTO notification.notice VALUES (%s, 'log', %s, NULL, 'SENT', 'x', now())",
+            f"{key}:{event_type}",
+            key,
+        )
+
+    def add_reservation(self, decision: Decision) -> None:
+        rejected = decision if isinstance(decision, InventoryRejected) else None
+        self.run(
+            "INSERT INTO inventory.reservation VALUES (%s, %s, %s, %s, %s, %s)",
+            decision.key,
+            "REJECTED" if rejected else "RESERVED",
+            msgspec.json.encode(quantities_by_sku(decision.items)).decode(),
+            rejected and rejected.reason,
+            rejected and msgspec.json.encode(rejected.short).decode(),
+            decision.decided_at,
+        )
+
+    def run(self, statement: str, *values: object) -> None:
+        """Change the stores; exactly one row is meant, except by a change of the schema."""
+        changed = self.connection.execute(statement.encode(), values).rowcount
+        assert changed in (1, -1)
+
+    # The audit ----------------------------------------------------------------------------
+
+    def judge(self, cut: Sequence[str] = ()) -> Report:
+        """Audit log and stores."""
+        self._facts.flush()
+        self._facts.mark(
+            {p: end for p, end in self._ends.items() if p[0] in self._facts.names.values()},
+            self._answered,
+        )
+        return judge(self.connection, self._facts, cut=cut)
+
+
+def later(seconds: float) -> datetime:
+    """Return a time after noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def _first_place(record: LogRecord) -> Place:
+    """Return where a record that may be another try was first."""
+    headers = dict(record.headers())
+    if "kafka_original-topic" not in headers:
+        return record.place
+    return (
+        headers["kafka_original-topic"].decode(),
+        int.from_bytes(headers["kafka_original-partition"], "big"),
+        int.from_bytes(headers["kafka_original-offset"], "big"),
+    )
+
+
+def _origin(prefix: str, place: Place, group: str) -> list[tuple[str, bytes]]:
+    return [
+        (prefix + "topic", place[0].encode()),
+        (prefix + "partition", place[1].to_bytes(4, "big")),
+        (prefix + "offset", place[2].to_bytes(8, "big")),
+        (prefix + "consumer-group", group.encode()),
+    ]
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)

@@ -1,0 +1,192 @@
+"""A whole `orderstream up` of a test's own: data folder, ports, process."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from orderstream.local.processes import free_port
+from tests.waiting import until
+
+SERVICES = ("order", "inventory", "view", "notification", "analytics")
+UP_TIMEOUT_S = 90.0
+
+
+@dataclass
+class Installation:
+    """What a user has on the screen after `orderstream up`."""
+
+    home: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+    log: Path
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10, trust_env=False))
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.env[f'ORDERSTREAM_PORT_{service.upper()}']}"
+
+    def place(self, order: dict[str, Any], **headers: str) -> httpx.Response:
+        return self.http.post(f"{self.url('order')}/api/orders", json=order, headers=headers)
+
+    def page(self, order_id: int | str) -> dict[str, Any] | None:
+        answer = self.http.get(f"{self.url('order')}/api/orders/{order_id}")
+        return answer.json() if answer.status_code == 200 else None
+
+    def decided(self, order_id: int | str) -> dict[str, Any]:
+        """Return the order's page once it is decided."""
+
+        def look() -> dict[str, Any] | None:
+            page = self.page(order_id)
+            return page if page and page["status"] != "PENDING" else None
+
+        return until(look, 30, f"order {order_id} decided")
+
+    def run(self, *arguments: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+        """Run an `orderstream` command as a user would in another terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "orderstream", *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def pid_of(self, service: str) -> int:
+        """Return the process of a service."""
+
+        def look() -> int | None:
+            for child in psutil.Process(self.process.pid).children():
+                if child.cmdline()[-2:] == ["serve", service]:
+                    return child.pid
+            return None
+
+        return until(look, 30, f"{service} runs")
+
+    def pid_of_kafka(self) -> int:
+        state = json.loads((self.home / "kafka" / "state.json").read_text())
+        return state["servers"][0]["pid"]
+
+    def pid_of_postgres(self) -> int:
+        return int((self.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
+
+    def everything(self) -> list[psutil.Process]:
+        """Return every process of this installation, by the data folder in its environment."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                mine = str(self.home) in " ".join(
+                    [*process.cmdline(), process.environ().get("ORDERSTREAM_HOME", "")]
+                )
+            except psutil.Error:
+                continue
+            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def end(self, with_signal: int = signal.SIGINT) -> int:
+        """Press Ctrl-C, and return the exit code."""
+        self.process.send_signal(with_signal)
+        return self.process.wait(20)
+
+
+@contextmanager
+def installation(**settings: str) -> Generator[Installation]:
+    """Run `orderstream up` until the end of the block."""
+    # Not under pytest's folder: PostgreSQL may run as another user, who cannot look in there.
+    home = Path(tempfile.mkdtemp(prefix="orderstream-test-"))
+    home.chmod(0o755)
+    env = {name: value for name, value in os.environ.items() if not _ours(name)}
+    env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
+    port = 20_000 + os.getpid() % 20_000
+    for name in (*SERVICES, "kafka"):
+        port = free_port(port + 1)
+        env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
+    env |= settings
+    log = home / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orderstream", "up"],
+            env=env,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    running = Installation(home, env, process, log)
+    try:
+        until(lambda: _is_up(running), UP_TIMEOUT_S, "orderstream is up")
+        yield running
+    finally:
+        if process.poll() is None:
+            running.end()
+        running.http.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _ours(name: str) -> bool:
+    return bool(re.match(r"ORDERSTREAM_(?!CACHE)|KAFKA_|DATABASE_URL", name))
+
+
+def _is_up(running: Installation) -> bool:
+    text = running.log.read_text()
+    assert running.process.poll() is None, text
+    return "orderstream is up" in text
+
+
+class Load:
+    """Orders from a few clients at once, each repeating what was not accepted, until `stop`."""
+
+    def __init__(self, running: Installation, clients: int = 8) -> None:
+        self._running = running
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._client, args=(number,)) for number in range(clients)
+        ]
+        self.accepted: list[int | str] = []
+        self.strange: list[str] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self, number: int) -> None:
+        url = f"{self._running.url('order')}/api/orders"
+        placed = 0
+        with httpx.Client(timeout=10, trust_env=False) as http:
+            while not self._stopping.is_set():
+                placed += 1
+                order_id = f"load-{number}-{placed}"
+                body = {"orderId": order_id, "productId": "P-1", "quantity": 1}
+                while not self._place(http, url, body):
+                    self._stopping.wait(0.05)
+
+    def _place(self, http: httpx.Client, url: str, body: dict[str, Any]) -> bool:
+        try:
+            answer = http.post(url, json=body)
+        except httpx.TransportError:  # The order service is being started again.
+            return self._stopping.is_set()
+        if answer.status_code == 202:
+            self.accepted.append(answer.json()["orderId"])
+            return True
+        if answer.status_code != 503 or "retry-after" not in answer.headers:
+            self.strange.append(f"{answer.status_code} {answer.text}")
+        return self._stopping.is_set()

@@ -1,0 +1,267 @@
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orderstream.contract.events import InventoryRejected, InventoryReserved, OrderCreated
+from orderstream.order_view.rules import Failed, Seen, Status, fold
+from orderstream.order_view.store import Query
+from orderstream.order_view.store_postgres import PostgresView
+from orderstream.runtime.database import Database
+from tests.builders import NOON, an_order, rejected, reserved
+
+LATER = NOON + timedelta(seconds=2)
+
+
+@pytest.fixture(scope="module")
+def database(template_dsn: str) -> Iterator[Database]:
+    """One for all tests here: each of hypothesis' examples would cost a database otherwise."""
+    from tests.conftest import database_copy
+
+    with database_copy(template_dsn) as dsn:
+        database = Database(dsn, "order_view")
+        yield database
+        database.close()
+
+
+@pytest.fixture
+def view(database: Database) -> PostgresView:
+    empty(database)
+    return PostgresView(database)
+
+
+def empty(database: Database) -> None:
+    with database.transaction() as tx:
+        tx.execute("DELETE FROM orders")
+
+
+def seen(
+    event: OrderCreated | InventoryReserved | InventoryRejected | Failed,
+    offset: int = 0,
+    at: datetime = LATER,
+) -> Seen:
+    match event:
+        case OrderCreated(created_at=created_at):
+            return Seen(event, "order.created", created_at or at, "order.created", 0, offset)
+        case InventoryReserved(decided_at=at):
+            return Seen(event, "inventory.reserved", at, "inventory.reserved", 0, offset)
+        case InventoryRejected(decided_at=at):
+            return Seen(event, "inventory.rejected", at, "inventory.rejected", 0, offset)
+        case Failed():
+            return Seen(event, "order.failed", at, "order.created.DLT", 0, offset)
+
+
+def fold_in(database: Database, *batches: Sequence[Seen]) -> None:
+    for batch in batches:
+        with database.transaction() as tx:
+            PostgresView(database).fold_in(tx, fold(batch).values())
+
+
+MUGS = an_order(("MUG", 2), order_id=7, user_id="u'1")
+TEXT = an_order(("CAP", 1), ("CAP", 2), order_id="7a", user_id=None)
+FOREIGN = an_order(order_id="f").__class__(order_id="f", items=MUGS.items)  # No time, no user.
+
+EVENTS = [
+    seen(MUGS, 0),
+    seen(Failed("7", "DrillFailure: no"), 1),
+    seen(reserved(MUGS, LATER), 2),
+    seen(MUGS, 3),  # Published twice after an unknown outcome.
+    seen(TEXT, 4),
+    seen(Failed("7a", "no"), 5),
+    seen(rejected(TEXT, "CAP", at=LATER), 6),
+    seen(FOREIGN, 7, NOON),
+    seen(Failed("lost", "junk"), 8),
+]
+
+
+@st.composite
+def batchings(draw: st.DrawFn) -> list[list[Seen]]:
+    """The events in any order, cut anywhere into batches."""
+    shuffled = draw(st.permutations(EVENTS))
+    cuts = sorted(draw(st.sets(st.integers(1, len(shuffled) - 1))))
+    return [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
+
+
+class TestFold:
+    def test_an_order_is_pending_until_it_is_decided(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(MUGS)])
+        assert view.get(["7"])["7"] == {
+            "orderId": 7,
+            "status": "PENDING",
+            "userId": "u'1",
+            "items": [{"sku": "MUG", "qty": 2}],
+            "createdAt": "2026-11-21T12:00:00.000Z",
+            "decidedAt": None,
+            "timeline": [
+                {
+                    "type": "order.created",
+                    "at": "2026-11-21T12:00:00.000Z",
+                    "eventId": "7:order.created",
+                    "topic": "order.created",
+                    "partition": 0,
+                    "offset": 0,
+                }
+            ],
+        }
+
+    def test_a_rejected_order_says_why_and_what_was_short(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(TEXT), seen(rejected(TEXT, "CAP", at=LATER))])
+        page = view.get(["7a"])["7a"]
+        assert (page["status"], page["reason"], page["short"]) == (
+            "REJECTED",
+            "OUT_OF_STOCK",
+            ["CAP"],
+        )
+        assert page["decidedAt"] == "2026-11-21T12:00:02.000Z"
+
+    def test_a_failed_order_says_why_even_if_nothing_else_is_known(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(Failed("lost", "not JSON"))])
+        page = view.get(["lost"])["lost"]
+        assert (page["orderId"], page["status"], page["reason"]) == ("lost", "FAILED", "not JSON")
+        assert page["items"] == []
+        assert page["createdAt"] is None
+
+    def test_a_decision_after_a_failure_drops_the_failure_s_reason(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(MUGS), seen(Failed("7", "no"))], [seen(reserved(MUGS, LATER))])
+        page = view.get(["7"])["7"]
+        assert page["status"] == "CONFIRMED"
+        assert "reason" not in page
+        assert [entry["type"] for entry in page["timeline"]] == [
+            "order.created",
+            "order.failed",
+            "inventory.reserved",
+        ]
+
+    def test_an_event_read_twice_is_shown_once(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(MUGS)], [seen(MUGS)], [seen(MUGS, 9)])
+        assert [entry["offset"] for entry in view.get(["7"])["7"]["timeline"]] == [0]
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(batches=batchings())
+    def test_any_order_and_any_batching_give_the_same_pages(
+        self, database: Database, view: PostgresView, batches: list[list[Seen]]
+    ) -> None:
+        keys = ["7", "7a", "f", "lost"]
+        empty(database)
+        fold_in(database, EVENTS)
+        expected = view.get(keys)
+        assert [page["status"] for page in expected.values()] != []
+        empty(database)
+        fold_in(database, *batches)
+        assert view.get(keys) == expected
+        assert {key: page["status"] for key, page in expected.items()} == {
+            "7": "CONFIRMED",
+            "7a": "REJECTED",
+            "f": "PENDING",
+            "lost": "FAILED",
+        }
+
+
+class TestIds:
+    def test_numbers_and_texts_come_back_as_they_were_given(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        ids: list[tuple[int | str, int | str | None]] = [
+            (12, 1),
+            ("13", "1"),
+            ("012", "x"),
+            (2**53 - 1, None),
+            ('q"\\{},', "🦊"),
+        ]
+        fold_in(database, [seen(an_order(order_id=order, user_id=user)) for order, user in ids])
+        pages = view.get([str(order) for order, _ in ids])
+        assert {(page["orderId"], page["userId"]) for page in pages.values()} == set(ids)
+        assert [type(pages[str(order)]["orderId"]) for order, _ in ids] == [
+            type(order) for order, _ in ids
+        ]
+
+    def test_a_decision_read_first_knows_the_id_s_type_as_well(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        fold_in(database, [seen(reserved(MUGS))], [seen(Failed("7", "no"))])
+        assert view.get(["7"])["7"]["orderId"] == 7
+
+    def test_unknown_orders_are_left_out(self, view: PostgresView) -> None:
+        assert view.get(["nobody"]) == {}
+        assert view.get([]) == {}
+
+
+def shown(view: PostgresView, **query: Any) -> list[object]:
+    return [found.shown["orderId"] for found in view.find(Query(**query))]
+
+
+class TestFind:
+    @pytest.fixture(autouse=True)
+    def _orders(self, database: Database, view: PostgresView) -> None:
+        del view  # Empties the table first.
+        orders = [
+            an_order(
+                ("MUG" if n % 2 else "CAP", 1),
+                ("PEN", 1),
+                order_id=n,
+                user_id=42 if n < 3 else "42x",
+                at=NOON + timedelta(minutes=n),
+            )
+            for n in range(6)
+        ]
+        fold_in(database, [seen(order) for order in orders])
+        fold_in(database, [seen(reserved(orders[1])), seen(rejected(orders[2], "CAP"))])
+        fold_in(database, [seen(Failed("3", "no")), seen(Failed("junk", "no"))])
+
+    def test_newest_first(self, view: PostgresView) -> None:
+        assert shown(view) == [5, 4, 3, 2, 1, 0]
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ({"status": Status.PENDING}, [5, 4, 0]),
+            ({"status": Status.CONFIRMED}, [1]),
+            ({"status": Status.REJECTED}, [2]),
+            ({"status": Status.FAILED}, [3]),
+            ({"user_id": "42"}, [2, 1, 0]),
+            ({"user_id": "42x"}, [5, 4, 3]),
+            ({"sku": "MUG"}, [5, 3, 1]),
+            ({"sku": "PEN"}, [5, 4, 3, 2, 1, 0]),
+            ({"sku": "NOPE"}, []),
+            ({"since": NOON + timedelta(minutes=4)}, [5, 4]),
+            ({"until": NOON + timedelta(minutes=2)}, [1, 0]),
+            ({"sku": "MUG", "user_id": "42", "status": Status.CONFIRMED}, [1]),
+            ({"limit": 2}, [5, 4]),
+        ],
+    )
+    def test_only_orders_that_fit_every_filter(
+        self, view: PostgresView, query: dict[str, Any], expected: list[int]
+    ) -> None:
+        assert shown(view, **query) == expected
+
+    def test_pages_miss_and_repeat_nothing_among_equal_times(
+        self, database: Database, view: PostgresView
+    ) -> None:
+        empty(database)
+        ids = [f"order-{number:02}" for number in range(11)]
+        fold_in(database, [seen(an_order(order_id=order)) for order in ids])
+        pages: list[list[object]] = []
+        before: tuple[datetime, str] | None = None
+        while found := view.find(Query(before=before, limit=4)):
+            pages.append([page.shown["orderId"] for page in found])
+            before = found[-1].place
+        assert [len(page) for page in pages] == [4, 4, 3]
+        assert sorted(order for page in pages for order in page) == ids
+
+    def test_a_list_has_no_timelines(self, view: PostgresView) -> None:
+        assert all("timeline" not in found.shown for found in view.find(Query()))
