@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from orderstream import wiring
 from orderstream.local import kafka as local_kafka
@@ -47,7 +47,7 @@ def dsn(template_dsn: str) -> Iterator[str]:
 def database_copy(template_dsn: str) -> Generator[str]:
     """Make a database with every schema and nothing in it, and drop it afterwards."""
     name = f"test_{next(_numbers)}"
-    template = psycopg.conninfo.conninfo_to_dict(template_dsn)["dbname"]
+    template = conninfo_to_dict(template_dsn)["dbname"]
     admin_dsn = make_conninfo(template_dsn, dbname="postgres")
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
         admin.execute(

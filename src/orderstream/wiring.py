@@ -75,16 +75,6 @@ def migrations(*schemas: str) -> dict[str, Path]:
     return {schema: package / schema / "migrations" for schema in schemas or SCHEMAS.values()}
 
 
-def port_of(settings: Settings, service: str) -> int:
-    """Return the port that a service listens on."""
-    return getattr(settings, f"port_{service}")
-
-
-def address_of(settings: Settings, service: str) -> str:
-    """Return the address of a service's HTTP API."""
-    return f"http://{settings.host}:{port_of(settings, service)}"
-
-
 def prepare(settings: Settings, *services: str) -> None:
     """Set up the topics and these services' schemas. Safe to repeat. Raises Unavailable."""
     applied = migrate(settings.dsn(), migrations(*(SCHEMAS[name] for name in services)))
@@ -235,7 +225,7 @@ def serve_stage(name: str, settings: Settings) -> int:
     app = web_app(f"orderstream: {name}", {"stage": check_stage, "store": database.ping})
     if parts.routes is not None:
         app.include_router(parts.routes)
-    server = WebServer(app, settings.host, port_of(settings, name))
+    server = WebServer(app, settings.host, settings.port(name))
     background.start(when_done=server.stop)
     run(server.serve)
     background.stop()

@@ -54,7 +54,7 @@ def run_main(
         root.main()
     code = ended.value.code
     assert isinstance(code, int)
-    return code, " ".join(capsys.readouterr().err.split())
+    return code, capsys.readouterr().err
 
 
 class TestHelp:
@@ -74,6 +74,35 @@ class TestHelp:
         )
         assert result.stdout.strip() == "[]"
 
+    @pytest.mark.usefixtures("no_servers")
+    def test_an_http_command_does_not_import_the_services(self) -> None:
+        code = (
+            "import sys, orderstream.cli.app as root; sys.argv[1:] = ['order', 'get', 'x']\n"
+            "try: root.main()\n"
+            "except SystemExit: pass\n"
+            "heavy = ('orderstream.wiring', 'confluent_kafka', 'psycopg', 'fastapi', 'uvicorn')\n"
+            "print([name for name in heavy if name in sys.modules], 'httpx' in sys.modules)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert result.stdout.strip() == "[] True"
+
+
+class TestErrorLines:
+    @pytest.mark.usefixtures("no_servers")
+    def test_each_fault_is_one_line_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "40")
+        monkeypatch.setenv("ORDERSTREAM_HOST", "[red]:smile:")
+        monkeypatch.setenv("ORDERSTREAM_NOTIFY", "pigeon")
+        code, said = run_main(["config"], monkeypatch, capsys)
+        lines = said.splitlines()
+        assert (code, len(lines)) == (2, 2)
+        assert lines[0].startswith("orderstream: ORDERSTREAM_HOST: [red]:smile: is open to the")
+        assert lines[1].startswith("orderstream: ORDERSTREAM_NOTIFY: 'pigeon' is not a channel")
+
 
 class TestExitCodes:
     def test_1_when_the_service_does_not_run(
@@ -82,7 +111,6 @@ class TestExitCodes:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr(root.errors, "soft_wrap", True)
         code, said = run_main(["order", "get", "5"], monkeypatch, capsys)
         assert code == 1
         assert f"does not answer at {no_servers}: start it with `orderstream up`" in said

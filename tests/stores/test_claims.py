@@ -1,19 +1,16 @@
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from orderstream.orders.store import Claim, Held
 from orderstream.orders.store_postgres import FIRST_ID, PostgresClaims
-from orderstream.runtime.database import Database
+from tests.stores.conftest import Emptied
 from tests.waiting import together
 
 
 @pytest.fixture
-def claims(dsn: str) -> Iterator[PostgresClaims]:
-    database = Database(dsn, "orders", pool_max=32)
-    yield PostgresClaims(database)
-    database.close()
+def claims(emptied: Emptied) -> PostgresClaims:
+    return PostgresClaims(emptied("orders"))
 
 
 def an_id(order_id: int | str, fingerprint: bytes = b"f") -> Claim:

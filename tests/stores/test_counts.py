@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -7,14 +6,13 @@ from orderstream.analytics.rules import Counted, Failed, count
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.runtime.database import Database
 from tests.builders import NOON, an_order, rejected, reserved
+from tests.stores.conftest import Emptied
 from tests.waiting import together
 
 
 @pytest.fixture
-def database(dsn: str) -> Iterator[Database]:
-    database = Database(dsn, "analytics", pool_max=10)
-    yield database
-    database.close()
+def database(emptied: Emptied) -> Database:
+    return emptied("analytics")
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -7,14 +6,13 @@ from orderstream.notification.rules import Notice
 from orderstream.notification.store_postgres import PostgresNotices
 from orderstream.runtime.database import Database
 from tests.builders import NOON
+from tests.stores.conftest import Emptied
 from tests.waiting import together
 
 
 @pytest.fixture
-def database(dsn: str) -> Iterator[Database]:
-    database = Database(dsn, "notification", pool_max=10)
-    yield database
-    database.close()
+def database(emptied: Emptied) -> Database:
+    return emptied("notification")
 
 
 def notice(number: int, user_id: int | str | None = 42, text: str = "It is on its way.") -> Notice:
@@ -43,9 +41,13 @@ class TestAdd:
         assert add(database, notice(1), channel="mail") == []
 
     def test_rolled_back_it_is_new_again(self, database: Database) -> None:
-        with pytest.raises(ZeroDivisionError), database.transaction() as tx:
-            PostgresNotices(database).add(tx, "log", [notice(1)], NOON)
-            raise ZeroDivisionError
+        def add_and_fail() -> None:
+            with database.transaction() as tx:
+                PostgresNotices(database).add(tx, "log", [notice(1)], NOON)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            add_and_fail()
         assert add(database, notice(1)) == [notice(1)]
 
     def test_of_rivals_with_the_same_event_exactly_one_tells(self, database: Database) -> None:

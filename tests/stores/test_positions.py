@@ -1,20 +1,17 @@
-from collections.abc import Iterator
-
 import pytest
 
 from orderstream.contract.errors import TransactionAborted
 from orderstream.runtime.database import Database
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.stage import Positions
+from tests.stores.conftest import Emptied
 
 A, B, C = ("orders", 0), ("orders", 1), ("others", 0)
 
 
 @pytest.fixture
-def database(dsn: str) -> Iterator[Database]:
-    database = Database(dsn, "order_view")
-    yield database
-    database.close()
+def database(emptied: Emptied) -> Database:
+    return emptied("order_view")
 
 
 def step(database: Database, positions: StoredPositions, after: Positions) -> None:
@@ -79,8 +76,13 @@ class TestAdvance:
 
     def test_what_was_rolled_back_is_not_remembered(self, database: Database) -> None:
         positions = loaded(database)
-        with pytest.raises(ZeroDivisionError), database.transaction() as tx:
-            positions.advance(tx, {A: 5})
-            raise ZeroDivisionError
+
+        def advance_and_fail() -> None:
+            with database.transaction() as tx:
+                positions.advance(tx, {A: 5})
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            advance_and_fail()
         step(database, positions, {A: 5})
         assert StoredPositions(database).load([A]) == {A: 5}

@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from psycopg import errors
@@ -8,6 +8,7 @@ from orderstream.inventory.store import StockLevel, TooFew
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.runtime.database import Database
 from tests.builders import NOON, lines
+from tests.stores.conftest import Emptied
 from tests.waiting import together
 
 ODD_SKUS = (
@@ -27,10 +28,8 @@ ODD_SKUS = (
 
 
 @pytest.fixture
-def database(dsn: str) -> Iterator[Database]:
-    database = Database(dsn, "inventory", pool_max=24)
-    yield database
-    database.close()
+def database(emptied: Emptied) -> Database:
+    return emptied("inventory")
 
 
 @pytest.fixture
@@ -94,9 +93,14 @@ class TestSettle:
         self, database: Database, stock: PostgresStock
     ) -> None:
         stock.set_on_hand([("MUG", 5)])
-        with pytest.raises(ZeroDivisionError), database.transaction() as tx:
-            stock.settle(tx, [wanted(("MUG", 5))], NOON)
-            raise ZeroDivisionError
+
+        def settle_and_fail() -> None:
+            with database.transaction() as tx:
+                stock.settle(tx, [wanted(("MUG", 5))], NOON)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            settle_and_fail()
         assert level(stock, "MUG") == (5, 0)
         assert settle(database, wanted(("MUG", 1)))["1"].quantities == {"MUG": 1}
 

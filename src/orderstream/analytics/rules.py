@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from msgspec import Struct
+
 from orderstream.contract.events import InventoryRejected, InventoryReserved
 from orderstream.contract.values import quantities_by_sku
 
@@ -18,8 +20,7 @@ LATENCY_MIN_MS = 1.0
 BUCKET_MAX = 120  # 2^30 ms: 12 days.
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """An order was parked as a dead letter at this time."""
 
     key: str

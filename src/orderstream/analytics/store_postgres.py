@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
 from orderstream.contract.envelope import rfc3339
-from orderstream.runtime.database import Database, text_array
+from orderstream.runtime.database import Database, pg_array
 
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
 COUNTED_AS = "SELECT order_id, outcome FROM counted WHERE order_id = ANY(%s::text[])"
@@ -52,7 +52,7 @@ class PostgresCounts:
     def counted_as(self, tx: Connection, order_keys: Collection[str]) -> dict[str, str]:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        return dict(tx.execute(COUNTED_AS, (text_array(order_keys),)).fetchall())
+        return dict(tx.execute(COUNTED_AS, (pg_array(order_keys),)).fetchall())
 
     def add(self, tx: Connection, changes: Changes) -> None:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
@@ -61,7 +61,7 @@ class PostgresCounts:
         orders = sorted(changes.outcome_of)
         tx.execute(
             REMEMBER,
-            (text_array(orders), text_array(changes.outcome_of[order] for order in orders)),
+            (pg_array(orders), pg_array(changes.outcome_of[order] for order in orders)),
         )
         tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
         tx.execute(

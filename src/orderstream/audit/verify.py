@@ -38,7 +38,7 @@ def verify(settings: Settings, *, wait_s: float, progress: Progress | None) -> R
     """Prove or disprove the promises of spec.md section 5, and say what breaks them.
 
     Waits up to `wait_s` for what is under way. Memory does not grow with the log; the database
-    keeps about 400 bytes per order in temporary tables meanwhile. Raises Unavailable.
+    keeps about 1 kB per order in temporary tables meanwhile. Raises Unavailable.
     """
     show = progress or _silent
     began = monotonic()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from orderstream import __version__
 from orderstream.contract.errors import ConfigurationError, OrderstreamError
@@ -36,6 +37,11 @@ def root(
     """Hold the options of every command."""
 
 
+def _say(message: str) -> None:
+    """Print an error as it is: no markup is read in it, and no line is broken."""
+    errors.print(Text.assemble(("orderstream:", "red"), " ", message), soft_wrap=True)
+
+
 def main() -> None:
     """Run the command; exit 0 when done, 1 when it failed, 2 when it was called wrongly."""
     from orderstream.cli import commands  # Registers the subcommands.
@@ -45,11 +51,10 @@ def main() -> None:
         app()
     except ConfigurationError as error:
         for fault in error.faults:
-            errors.print(f"[red]orderstream:[/] {fault}", markup=True)
+            _say(fault)
         sys.exit(2)
     except OrderstreamError as error:
-        errors.print("[red]orderstream:[/]", end=" ")
-        errors.print(str(error), markup=False)
+        _say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

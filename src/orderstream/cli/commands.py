@@ -2,9 +2,11 @@
 
 from orderstream.cli import (
     demo,
+    doctor,
     load,
     operations,
     orders,
+    records,
     serve,
     servers,
     stock,
@@ -15,9 +17,11 @@ from orderstream.cli import (
 
 __all__ = [
     "demo",
+    "doctor",
     "load",
     "operations",
     "orders",
+    "records",
     "serve",
     "servers",
     "stock",

@@ -87,7 +87,7 @@ def _run(home: Path, seconds: float) -> bool:
         watching = threading.Thread(target=running.supervise, args=(stopping,))
         watching.start()
         try:
-            placed = _place(wiring.address_of(running.settings, "order"), seconds)
+            placed = _place(running.settings.address("order"), seconds)
             console.print("\nVerifying: log and stores against every promise ...")
             return _verified(running.settings) and placed
         finally:

@@ -122,9 +122,7 @@ def load(
 
 
 def _target(url: str | None, current: "Settings") -> tuple[str, int, str]:
-    from orderstream.wiring import address_of
-
-    given = urlsplit(url if url is not None else address_of(current, "order"))
+    given = urlsplit(url if url is not None else current.address("order"))
     try:
         port = given.port or 80
     except ValueError:

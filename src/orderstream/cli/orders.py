@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import typer
@@ -18,6 +17,7 @@ from orderstream.cli.output import (
     Refused,
     api_of,
     hint,
+    in_path,
     print_facts,
     print_json,
     print_json_lines,
@@ -193,7 +193,7 @@ def where_of(event: dict[str, Any]) -> str:
 
 
 def _page(api: Api, order_id: str) -> dict[str, Any]:
-    return api.get(f"/api/orders/{quote(order_id, safe='')}")
+    return api.get(f"/api/orders/{in_path(order_id)}")
 
 
 # list --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -158,6 +159,13 @@ def read_input(name: str) -> bytes:
 # HTTP ------------------------------------------------------------------------------------------
 
 
+def in_path(text: str) -> str:
+    """Write an id or SKU as one part of a URL's path, whatever its characters."""
+    quoted = quote(text, safe="")
+    # A part of dots alone would be taken for this folder or the one above.
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
+
+
 class Api:
     """One service's HTTP API. Every request raises Unavailable or Refused with what to do."""
 
@@ -244,10 +252,8 @@ def api_of(service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S
     """Give a service's HTTP API at the address that the settings say."""
     import httpx
 
-    from orderstream.wiring import address_of
-
     # A proxy in the environment is for the world outside, not for this machine's own services.
     with httpx.Client(
-        base_url=address_of(settings, service), timeout=timeout_s, trust_env=False
+        base_url=settings.address(service), timeout=timeout_s, trust_env=False
     ) as client:
         yield Api(service, client)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from orderstream.runtime.settings import Settings
 
 CONFIRM_TIMEOUT_MS = 10_000
+READ_AT_ONCE = 500
+NUMBER_BYTES_MAX = 8
 # Spring Kafka's binary headers (runtime/failure.py writes the same): big-endian integers.
 _NUMBERS = frozenset(
     {

@@ -1,27 +1,38 @@
 """Where the command gets its settings: the environment, then `.env`, then the defaults."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from orderstream.contract.errors import ConfigurationError
-from orderstream.runtime.settings import Settings
+from orderstream.runtime.settings import Settings, is_set
 
 
 def mapping() -> dict[str, str]:
-    """Return what is set, by name: the environment wins over `.env` in the working folder."""
-    from_file = {k: v for k, v in dotenv_values(Path(".env")).items() if v is not None}
-    return from_file | dict(os.environ)
+    """Return what is set, by name: the environment wins over `.env` in the working folder.
+
+    An empty value is as good as none and hides nothing, except where empty means something.
+    """
+    return _set_in(_file()) | _set_in(os.environ)
 
 
 def source_of(name: str) -> str:
     """Say where a setting's value comes from."""
-    if os.environ.get(name):
+    if is_set(name, os.environ.get(name)):
         return "environment"
-    if dotenv_values(Path(".env")).get(name):
+    if is_set(name, _file().get(name)):
         return ".env"
     return "default"
+
+
+def _file() -> dict[str, str | None]:
+    return dotenv_values(Path(".env"))
+
+
+def _set_in(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {k: v for k, v in values.items() if v is not None and is_set(k, v)}
 
 
 def load() -> Settings:
@@ -32,9 +43,11 @@ def load() -> Settings:
 def load_resolved(*, kafka: bool = True, database: bool = True) -> Settings:
     """Return the settings with the addresses of the local servers, where none are set.
 
-    Raises ConfigurationError when neither is set nor running.
+    Only for the servers that are asked for. Raises ConfigurationError when one of them is neither
+    set nor running.
     """
-    settings = load()
+    given = mapping()
+    settings = Settings.load(given)
     found: dict[str, str] = {}
     missing: list[str] = []
     if kafka and settings.kafka_bootstrap_servers is None:
@@ -59,4 +72,4 @@ def load_resolved(*, kafka: bool = True, database: bool = True) -> Settings:
             )
     if missing:
         raise ConfigurationError(*missing)
-    return Settings.load(mapping() | found)
+    return Settings.load(given | found)

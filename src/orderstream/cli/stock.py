@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -13,6 +12,7 @@ from orderstream.cli.output import (
     AsJson,
     api_of,
     hint,
+    in_path,
     print_json,
     print_json_lines,
     print_table,
@@ -126,7 +126,7 @@ def _busy(doing: str) -> Any:
 
 
 def _path(sku: str) -> str:
-    return f"/api/stock/{quote(sku, safe='')}"
+    return f"/api/stock/{in_path(sku)}"
 
 
 def _print_level(level: dict[str, Any], as_json: bool) -> None:

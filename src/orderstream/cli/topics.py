@@ -30,6 +30,11 @@ topics = typer.Typer(help="List, create and describe topics.", no_args_is_help=T
 app.add_typer(topics, name="topics")
 
 
+def kafka_settings() -> "Settings":
+    """Return `settings.load_resolved(database=False)`; goes when cli/load.py asks for that."""
+    return settings.load_resolved(database=False)
+
+
 def admin_of(current: "Settings") -> "Admin":
     """Return the cluster's admin, once it has answered. Raises Unavailable."""
     from orderstream.runtime.admin import Admin
@@ -167,6 +172,7 @@ def _names(services: object) -> str:
 
 
 def partitions_of(counts: dict[str, int], topic: str) -> int:
+    """Return how many partitions a topic has. Raises Unavailable when there is no such topic."""
     if topic not in counts:
         raise Unavailable(
             f"there is no topic {printable(topic)}: `orderstream topics list` shows what there is,"

@@ -99,7 +99,7 @@ def everything(
                 f"ORDERSTREAM_PORT_{name.upper()}: port {port} is taken on this machine;"
                 " end what uses it, or choose another"
                 for name in wiring.SERVICES
-                if free_port(port := wiring.port_of(wanted, name)) != port
+                if free_port(port := wanted.port(name)) != port
             ]
             if taken:
                 raise ConfigurationError(*taken)
@@ -107,7 +107,7 @@ def everything(
             logs = settings.home / "logs"
             for name in wiring.SERVICES:
                 for worker in range(workers.get(name, 1)):
-                    port = wiring.port_of(settings, name)
+                    port = settings.port(name)
                     label = name if worker == 0 else f"{name}-{worker}"
                     supervisor.keep(
                         label,
@@ -292,7 +292,7 @@ def _wait_until_ready(settings: Settings, supervisor: Any, stopping: threading.E
             while waiting and not stopping.is_set():
                 for name in list(waiting):
                     try:
-                        answer = client.get(wiring.address_of(settings, name) + "/readyz")
+                        answer = client.get(settings.address(name) + "/readyz")
                     except httpx.TransportError:
                         continue
                     if answer.status_code == 200:
@@ -363,11 +363,11 @@ def greet(running: Running) -> None:
     from orderstream import wiring
 
     settings = running.settings
-    order = wiring.address_of(settings, "order")
+    order = settings.address("order")
     console.print(f"\n[bold green]orderstream is up[/] after {running.seconds:.1f} s\n")
     for label, where in (
         ("API and its docs", f"{order}/docs"),
-        *((name, wiring.address_of(settings, name)) for name in wiring.SERVICES[1:]),
+        *((name, settings.address(name)) for name in wiring.SERVICES[1:]),
         ("Kafka", settings.kafka_bootstrap_servers),
         ("data and logs", settings.home),
     ):

@@ -35,6 +35,7 @@ def stock_routes(store: StockStore) -> APIRouter:
     """Read, set, adjust and import stock."""
     routes = APIRouter(tags=["stock"])
 
+    @routes.get("/api/stock/", include_in_schema=False)
     @routes.get("/api/stock", summary="Stock, in order of SKU, page by page")
     def list_stock(  # pyright: ignore[reportUnusedFunction]
         after: Annotated[str, Query(description="go on behind this SKU")] = "",
@@ -49,21 +50,24 @@ def stock_routes(store: StockStore) -> APIRouter:
             }
         )
 
-    @routes.get("/api/stock/{sku}", summary="On hand, reserved and available")
-    def get_stock(sku: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return json_response(shown(_known(sku, store.level(sku))))
-
-    @routes.put("/api/stock/{sku}", summary="Set what is on hand")
-    def put_stock(sku: str, level: NewLevel) -> Response:  # pyright: ignore[reportUnusedFunction]
-        _check(sku, "sku")
-        return json_response(shown(_set(store, [(sku, level.onHand)])[0]))
-
-    @routes.post("/api/stock/{sku}/adjust", summary="Add to what is on hand, or take away")
+    # A SKU may have slashes, so the order of these counts: the list, then adjust, then the SKU.
+    @routes.post("/api/stock/{sku:path}/adjust", summary="Add to what is on hand, or take away")
     def adjust_stock(sku: str, adjustment: Adjustment) -> Response:  # pyright: ignore[reportUnusedFunction]
         try:
             return json_response(shown(_known(sku, store.adjust(sku, adjustment.change))))
         except TooFew as error:
             raise _conflict(error) from None
+
+    @routes.get("/api/stock/{sku:path}", summary="On hand, reserved and available")
+    def get_stock(sku: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(shown(_known(sku, store.level(sku))))
+
+    @routes.put("/api/stock/{sku:path}", summary="Set what is on hand")
+    def put_stock(sku: str, level: NewLevel, request: HttpRequest) -> Response:  # pyright: ignore[reportUnusedFunction]
+        # Starlette's `path` drops a line break at the end, and MUG is not what was asked for.
+        ended = "\n" if request.scope["path"].endswith("\n") else ""
+        _check(sku + ended, "sku")
+        return json_response(shown(_set(store, [(sku, level.onHand)])[0]))
 
     @routes.post(
         "/api/stock:import",

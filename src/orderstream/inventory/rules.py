@@ -1,8 +1,9 @@
 """Who gets what is on the shelf: all lines of an order, or none."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from orderstream.contract.events import RejectionReason
 from orderstream.contract.values import Line, quantities_by_sku
@@ -12,16 +13,14 @@ class DrillFailure(Exception):
     """The drill SKU was ordered: this order fails on purpose, to show what failing looks like."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True, gc=False):
     """One order's wishes, by the key of its order."""
 
     order_key: str
     lines: tuple[Line, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What was decided for an order, once and for ever.
 
     `reason` is None when all of `quantities` were reserved; otherwise none was, and `short` names

@@ -8,7 +8,7 @@ from psycopg import Connection, errors
 
 from orderstream.inventory.rules import Free, Outcome, Wanted, reserve_all, taken
 from orderstream.inventory.store import StockLevel, TooFew
-from orderstream.runtime.database import Database, number_array, text_array
+from orderstream.runtime.database import Database, pg_array
 
 # One fixed order of locking for every writer, so that no two can wait for each other.
 LOCK_STOCK = """
@@ -71,8 +71,8 @@ class PostgresStock:
 
     def set_on_hand(self, levels: Sequence[tuple[str, int]]) -> list[StockLevel]:
         """See StockStore."""
-        skus = text_array(sku for sku, _ in levels)
-        on_hands = number_array(on_hand for _, on_hand in levels)
+        skus = pg_array(sku for sku, _ in levels)
+        on_hands = pg_array(on_hand for _, on_hand in levels)
         try:
             with self._database.transaction() as tx:
                 return [StockLevel(*row) for row in tx.execute(SET_ON_HAND, (skus, on_hands))]
@@ -97,12 +97,12 @@ class PostgresStock:
 
 
 def _lock(tx: Connection, orders: Sequence[Wanted]) -> Free:
-    skus = text_array({line.sku for order in orders for line in order.lines})
+    skus = pg_array({line.sku for order in orders for line in order.lines})
     return dict(tx.execute(LOCK_STOCK, (skus,)).fetchall())
 
 
 def _read(tx: Connection, orders: Sequence[Wanted]) -> dict[str, Outcome]:
-    rows = tx.execute(READ_OUTCOMES, (text_array(order.order_key for order in orders),))
+    rows = tx.execute(READ_OUTCOMES, (pg_array(order.order_key for order in orders),))
     return {
         order_id: Outcome(
             order_id, quantities, reason, tuple(short or ()), decided_at.astimezone(UTC)
@@ -116,15 +116,15 @@ def _write(tx: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
         WRITE_OUTCOMES,
         (
             now,
-            text_array(outcome.order_key for outcome in outcomes),
-            text_array(_json(outcome.quantities) for outcome in outcomes),
-            text_array(outcome.reason for outcome in outcomes),
-            text_array(_json(outcome.short) if outcome.short else None for outcome in outcomes),
+            pg_array(outcome.order_key for outcome in outcomes),
+            pg_array(_json(outcome.quantities) for outcome in outcomes),
+            pg_array(outcome.reason for outcome in outcomes),
+            pg_array(_json(outcome.short) if outcome.short else None for outcome in outcomes),
         ),
     )
     changes = taken(outcomes)
     if changes:
-        tx.execute(TAKE, (text_array(changes), number_array(changes.values())))
+        tx.execute(TAKE, (pg_array(changes), pg_array(changes.values())))
 
 
 def _json(value: object) -> str:

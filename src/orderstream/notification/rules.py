@@ -1,20 +1,18 @@
 """Which events a customer hears of, and in what words."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orderstream.contract.events import InventoryRejected, InventoryReserved
 from orderstream.contract.values import Line
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """An order that could not be processed; only its key is sure to be readable."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True, gc=False):
     """What one customer is told of one event."""
 
     event_id: str

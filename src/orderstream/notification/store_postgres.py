@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.notification.rules import Notice
-from orderstream.runtime.database import Database, text_array
+from orderstream.runtime.database import Database, pg_array
 
 ADD = """
     INSERT INTO notice (event_id, channel, order_id, user_id, status, text, created_at)
@@ -43,10 +43,10 @@ class PostgresNotices:
             (
                 channel,
                 now,
-                text_array(row.event_id for row in rows),
-                text_array(row.order_key for row in rows),
-                text_array(None if row.user_id is None else str(row.user_id) for row in rows),
-                text_array(row.text for row in rows),
+                pg_array(row.event_id for row in rows),
+                pg_array(row.order_key for row in rows),
+                pg_array(None if row.user_id is None else str(row.user_id) for row in rows),
+                pg_array(row.text for row in rows),
             ),
         ).fetchall()
         if len(added) == len(rows):

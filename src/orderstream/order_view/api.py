@@ -18,13 +18,7 @@ def view_routes(store: ViewStore) -> APIRouter:
     """GET one order and lists of them."""
     routes = APIRouter(tags=["orders"])
 
-    @routes.get("/api/orders/{order_id}", summary="One order: status, items, reason, timeline")
-    def get_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        page = store.get([order_id]).get(order_id)
-        if page is None:
-            raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
-        return json_response(page)
-
+    @routes.get("/api/orders/", include_in_schema=False)
     @routes.get("/api/orders", summary="Orders that fit, newest first, page by page")
     def list_orders(  # pyright: ignore[reportUnusedFunction]
         status: Annotated[str | None, Query(description="PENDING, CONFIRMED, ...")] = None,
@@ -52,6 +46,14 @@ def view_routes(store: ViewStore) -> APIRouter:
                 "nextCursor": encode_cursor(found[limit - 1].place) if more else None,
             }
         )
+
+    # Behind the list: an id may have slashes, so this also fits `/api/orders/`.
+    @routes.get("/api/orders/{order_id:path}", summary="One order: status, items, reason, timeline")
+    def get_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        page = store.get([order_id]).get(order_id)
+        if page is None:
+            raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
+        return json_response(page)
 
     return routes
 

@@ -1,9 +1,10 @@
 """How events become an order's page: a fold with one result, in whatever order they come."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+
+from msgspec import Struct
 
 from orderstream.contract.events import Event, InventoryRejected, InventoryReserved, OrderCreated
 from orderstream.contract.values import Line
@@ -21,16 +22,14 @@ class Status(IntEnum):
     REJECTED = 21
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """An order was parked as a dead letter; its payload may be unreadable, so only its key."""
 
     key: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True, gc=False):
     """An event where it stands in the log, and the time that it tells of."""
 
     event: Event | Failed
@@ -41,8 +40,7 @@ class Seen:
     offset: int
 
 
-@dataclass(slots=True)
-class Page:
+class Page(Struct):
     """What is known of one order."""
 
     order_key: str
@@ -54,7 +52,7 @@ class Page:
     short: tuple[str, ...] = ()
     created_at: datetime | None = None
     decided_at: datetime | None = None
-    timeline: list[Seen] = field(default_factory=list[Seen])
+    timeline: list[Seen] = []
 
 
 def fold(seen: Iterable[Seen]) -> dict[str, Page]:

@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from psycopg import Connection
 
 from orderstream.contract.envelope import event_id, rfc3339
 from orderstream.order_view.rules import Page, Seen, Status
 from orderstream.order_view.store import Found, Query
-from orderstream.runtime.database import Database, number_array, text_array
+from orderstream.runtime.database import Database, pg_array
 
 _encode = msgspec.json.Encoder().encode
 
@@ -19,9 +20,9 @@ _encode = msgspec.json.Encoder().encode
 FOLD_IN = """
     INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, items, reason,
         short, created_at, decided_at, timeline)
-    SELECT order_id, numeric_id = 1, status, user_id, numeric_user = 1, items::jsonb, reason,
+    SELECT order_id, numeric_id, status, user_id, numeric_user, items::jsonb, reason,
         short::jsonb, created_at, decided_at, timeline::jsonb
-    FROM unnest(%s::text[], %s::int[], %s::smallint[], %s::text[], %s::int[], %s::text[],
+    FROM unnest(%s::text[], %s::bool[], %s::smallint[], %s::text[], %s::bool[], %s::text[],
         %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
         AS n (order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
             created_at, decided_at, timeline)
@@ -39,9 +40,7 @@ FOLD_IN = """
 """
 COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
     created_at, decided_at"""
-# jsonb keeps no order of names; people read better with one.
-TIMELINE_FIELDS = ("type", "at", "eventId", "topic", "partition", "offset")
-GET = f"SELECT {COLUMNS}, timeline FROM orders WHERE order_id = ANY(%s)"
+GET = f"SELECT {COLUMNS}, timeline::text FROM orders WHERE order_id = ANY(%s)"
 
 
 class PostgresView:
@@ -58,17 +57,17 @@ class PostgresView:
         tx.execute(
             FOLD_IN,
             (
-                text_array(page.order_key for page in rows),
-                number_array(page.numeric_id for page in rows),
-                number_array(page.status for page in rows),
-                text_array(None if p.user_id is None else str(p.user_id) for p in rows),
-                number_array(isinstance(page.user_id, int) for page in rows),
-                text_array(None if page.items is None else _json(page.items) for page in rows),
-                text_array(page.reason for page in rows),
-                text_array(_json(page.short) if page.short else None for page in rows),
-                text_array(_exact(page.created_at) for page in rows),
-                text_array(_exact(page.decided_at) for page in rows),
-                text_array(_json([_entry(seen) for seen in page.timeline]) for page in rows),
+                pg_array(page.order_key for page in rows),
+                pg_array(page.numeric_id for page in rows),
+                pg_array(page.status for page in rows),
+                pg_array(None if p.user_id is None else str(p.user_id) for p in rows),
+                pg_array(isinstance(page.user_id, int) for page in rows),
+                pg_array(None if page.items is None else _json(page.items) for page in rows),
+                pg_array(page.reason for page in rows),
+                pg_array(_json(page.short) if page.short else None for page in rows),
+                pg_array(page.created_at for page in rows),
+                pg_array(page.decided_at for page in rows),
+                pg_array(_json([_entry(seen) for seen in page.timeline]) for page in rows),
             ),
         )
 
@@ -105,30 +104,43 @@ class PostgresView:
         return [Found(_shown(row), (row[-2], row[0])) for row in rows]
 
 
-def _exact(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
+class _Entry(Struct, rename="camel", gc=False):
+    """An event in a page's timeline, as it is stored."""
+
+    type: str
+    at: datetime
+    event_id: str
+    topic: str
+    partition: int
+    offset: int
 
 
-def _entry(seen: Seen) -> dict[str, object]:
-    return {
-        "eventId": event_id(seen.event.key, seen.event_type),
-        "type": seen.event_type,
-        "at": rfc3339(seen.at),
-        "topic": seen.topic,
-        "partition": seen.partition,
-        "offset": seen.offset,
-    }
+def _entry(seen: Seen) -> _Entry:
+    event_type = seen.event_type
+    return _Entry(
+        event_type,
+        seen.at,
+        event_id(seen.event.key, event_type),
+        seen.topic,
+        seen.partition,
+        seen.offset,
+    )
 
 
-def _timeline(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+_read_timeline = msgspec.json.Decoder(list[_Entry]).decode
+
+
+def _timeline(stored: str) -> list[dict[str, Any]]:
     """Return what happened, in time; an event that was said twice happened once."""
-    in_time = sorted(entries, key=lambda e: (e["at"], e["topic"], e["partition"], e["offset"]))
-    once = {(e["eventId"], e["topic"]): e for e in reversed(in_time)}
-    return [
-        {name: e[name] for name in TIMELINE_FIELDS}
-        for e in in_time
-        if once[e["eventId"], e["topic"]] is e
-    ]
+    entries = _read_timeline(stored)
+    entries.sort(key=lambda e: (e.at, e.topic, e.partition, e.offset))
+    said: set[tuple[str, str]] = set()
+    shown: list[dict[str, Any]] = []
+    for entry in entries:
+        if (entry.event_id, entry.topic) not in said:
+            said.add((entry.event_id, entry.topic))
+            shown.append(msgspec.to_builtins(entry) | {"at": rfc3339(entry.at)})
+    return shown
 
 
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """PostgreSQL for one service: its pool, its transactions, and its drivers' errors as ours."""
 
+import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
+import msgspec
 import psycopg
 from psycopg import Connection, errors
 from psycopg.conninfo import make_conninfo
@@ -14,27 +17,32 @@ STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_S = 5
 
+_encode = msgspec.json.Encoder().encode
+# Perhaps also of an escaped backslash before such a letter: the slow way is right for all.
+_OTHER_ESCAPE = re.compile(r"\\[bfnrtu]")
+
 
 def role_of(schema: str) -> str:
     """Name the role that owns nothing but may read and write this one schema."""
     return f"orderstream_{schema}"
 
 
-def text_array(values: Iterable[str | None]) -> str:
-    """Write a PostgreSQL array of texts, to be cast by the statement that it is given to.
+def pg_array(values: Iterable[str | int | datetime | None]) -> str:
+    """Write a PostgreSQL array, to be cast to its type by the statement that it is given to.
 
-    psycopg's own way goes through regular expressions, which was a third of the view's time.
+    psycopg's own way goes through regular expressions, which was a third of the view's time. A
+    JSON array has the same form but for its brackets, and for escapes other than of \\ and \".
     """
-    quoted = [
-        "NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        for v in values
-    ]
-    return "{" + ",".join(quoted) + "}"
+    values = list(values)
+    written = _encode(values).decode()
+    if _OTHER_ESCAPE.search(written):
+        quoted = ["NULL" if v is None else _quoted(str(v)) for v in values]
+        return "{" + ",".join(quoted) + "}"
+    return "{" + written[1:-1] + "}"
 
 
-def number_array(values: Iterable[int | None]) -> str:
-    """Write a PostgreSQL array of whole numbers, likewise; True is 1 and False 0."""
-    return "{" + ",".join(["NULL" if v is None else f"{v:d}" for v in values]) + "}"
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class Database:

@@ -15,6 +15,13 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Port = Annotated[int, Field(ge=1, le=65535)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
+_MAY_BE_EMPTY = frozenset({"ORDERSTREAM_DRILL_SKU"})  # Here empty means something: no drill.
+
+
+def is_set(name: str, value: str | None) -> bool:
+    """Tell whether a variable sets its setting; an empty one does not, with few exceptions."""
+    return bool(value) or (value is not None and name in _MAY_BE_EMPTY)
+
 
 def _set(name: str, default: Any, meaning: str, **limits: Any) -> Any:
     return Field(default, validation_alias=name, description=meaning, **limits)
@@ -124,9 +131,7 @@ class Settings(BaseModel):
 
         Raises ConfigurationError listing every setting that is wrong, not just the first.
         """
-        given = {name: value for name, value in mapping.items() if value != ""}
-        if mapping.get("ORDERSTREAM_DRILL_SKU") == "":
-            given["ORDERSTREAM_DRILL_SKU"] = ""  # Here empty means something: no drill.
+        given = {name: value for name, value in mapping.items() if is_set(name, value)}
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
@@ -171,6 +176,15 @@ class Settings(BaseModel):
             self.topic_inventory_rejected,
             self.dead_letter_suffix,
         )
+
+    def port(self, service: str) -> int:
+        """Return the port that a service listens on."""
+        return getattr(self, f"port_{service}")
+
+    def address(self, service: str) -> str:
+        """Return the address of a service's HTTP API; an IPv6 host is in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port(service)}"
 
     def group(self, stage: str) -> str:
         """Name the consumer group of a stage."""

@@ -1,0 +1,265 @@
+"""A whole installation on free ports in a folder of its own, load for it, and tables of figures."""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import httpx
+import psutil
+
+from orderstream import wiring
+from orderstream.runtime.settings import Settings
+
+UP_WITHIN_S = 120.0
+DOWN_WITHIN_S = 40.0
+COMMAND = (sys.executable, "-m", "orderstream")
+RESULTS = Path(__file__).parent / "results"
+
+
+class Broken(Exception):
+    """Something that was to be measured did not work."""
+
+
+@dataclass
+class Figure:
+    """One figure: what was measured in each run, beside what it must be."""
+
+    name: str
+    unit: str
+    target: str
+    runs: list[float]
+    notes: list[str] = field(default_factory=list[str])
+
+    def spread(self) -> tuple[float, float, float]:
+        """Return the least, the median and the most."""
+        return min(self.runs), statistics.median(self.runs), max(self.runs)
+
+
+@dataclass
+class Installation:
+    """An `orderstream up` that runs: its process, environment and addresses."""
+
+    process: subprocess.Popen[bytes]
+    env: Mapping[str, str]
+    home: Path
+    began: float
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that its services run with, the local servers' addresses included."""
+        from orderstream.local import kafka, postgres
+
+        found = {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.status(self.home).bootstrap_servers,
+            "DATABASE_URL": postgres.status(self.home).dsn,
+        }
+        return Settings.load({**self.env, **found})
+
+    def address(self, service: str) -> str:
+        """Return the address of a service's API."""
+        return Settings.load(self.env).address(service)
+
+    def check_alive(self) -> None:
+        """Raise Broken if `up` has ended."""
+        if (code := self.process.poll()) is not None:
+            raise Broken(f"`up` ended with {code}:\n{_tail(self.home.parent / 'up.log')}")
+
+    def wait_until_ready(self) -> None:
+        """Return once every service is ready."""
+        deadline = time.monotonic() + UP_WITHIN_S
+        waiting = list(wiring.SERVICES)
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while waiting:
+                self.check_alive()
+                if time.monotonic() > deadline:
+                    raise Broken(f"not ready within {UP_WITHIN_S:g} s: {', '.join(waiting)}")
+                try:
+                    if client.get(f"{self.address(waiting[0])}/readyz").status_code == 200:
+                        del waiting[0]
+                        continue
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.05)
+
+    def python_processes(self) -> list[psutil.Process]:
+        """Return our own processes: `up`, its watchdog and the services, not the servers."""
+        top = psutil.Process(self.process.pid)
+        ours = Path(psutil.Process().exe()).name
+        return [p for p in [top, *top.children(recursive=True)] if _exe(p) == ours]
+
+
+def _exe(process: psutil.Process) -> str:
+    try:
+        return Path(process.exe()).name
+    except psutil.Error:
+        return ""
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Give a fresh folder for an installation, open to the user that PostgreSQL runs as."""
+    path = Path(tempfile.mkdtemp(prefix="os-bench-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def installation(at: Path) -> Iterator[Installation]:
+    """Start `orderstream up` on free ports, its data in this folder; end it afterwards.
+
+    It is not ready yet when this gives it: see `wait_until_ready`.
+    """
+    env = _environment(at / "home")
+    with (at / "up.log").open("ab") as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*COMMAND, "up", "--quiet"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is ours; we end it in order.
+        )
+    try:
+        yield Installation(process, env, at / "home", began)
+    finally:
+        _end(process)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    ours = ("ORDERSTREAM_", "KAFKA_", "DATABASE_URL")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*wiring.SERVICES, "kafka")]
+    ports = _free_ports(len(names))
+    env |= dict(zip(names, map(str, ports), strict=True))
+    return env | {"ORDERSTREAM_HOME": str(home)}
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(DOWN_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()  # Its watchdog ends the rest.
+        process.wait()
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text("utf-8", "replace").splitlines()[-15:])
+
+
+# Load ----------------------------------------------------------------------------------------
+
+
+def load(at: Installation, *options: str) -> dict[str, Any]:
+    """Run `orderstream load` as a process of its own and return its report. Raises Broken."""
+    done = _run(at, "load", "--json", *options)
+    if done.returncode != 0:
+        raise Broken(f"`load {' '.join(options)}` ended with {done.returncode}:\n{_said(done)}")
+    return json.loads(done.stdout)
+
+
+def verify(at: Installation) -> str:
+    """Run `orderstream verify` and return its exit code and last line."""
+    done = _run(at, "verify", "--wait", "60")
+    if done.returncode == 2 and "No such command" in done.stderr:
+        return "`orderstream verify` is not there"
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
+    return f"verify: exit code {done.returncode}; {lines[-1]}"
+
+
+def _run(at: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=dict(at.env) | {"COLUMNS": "250"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate()
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip() or done.stdout.strip())[-1500:]
+
+
+# Results -------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """Tell how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """Print each figure with its target beside it."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for heading in ("figure", "unit", "target", "min", "median", "max", "runs"):
+        table.add_column(heading, justify="left" if heading in ("figure", "unit") else "right")
+    for figure in figures:
+        shown = (_number(value) for value in figure.spread())
+        table.add_row(figure.name, figure.unit, figure.target, *shown, str(len(figure.runs)))
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console.print(table)
+    for figure in figures:
+        for note in figure.notes:
+            console.print(f"{figure.name}: {note}", markup=False, soft_wrap=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def keep(name: str, figures: Sequence[Figure], **more: object) -> None:
+    """Write the figures to results/NAME.json, with what else was measured."""
+    RESULTS.mkdir(exist_ok=True)
+    document = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": {
+            "cores": psutil.cpu_count(),
+            "memoryGiB": round(psutil.virtual_memory().total / 2**30, 1),
+            "loadBefore": os.getloadavg(),
+        },
+        "figures": [figure.__dict__ for figure in figures],
+        **more,
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
