@@ -132,13 +132,18 @@ class Settings(BaseModel):
         Raises ConfigurationError listing every setting that is wrong, not just the first.
         """
         given = {name: value for name, value in mapping.items() if is_set(name, value)}
+        wrong: dict[str, str] = {}
         try:
             settings = cls.model_validate(given)
         except ValidationError as error:
-            raise ConfigurationError(
-                *(f"{'.'.join(map(str, e['loc'][:1]))}: {e['msg']}" for e in error.errors())
-            ) from None
-        faults = list(settings._contradictions())
+            wrong = {str(e["loc"][0]): e["msg"] for e in error.errors()}
+            # With defaults in their place the others can be looked at too.
+            settings = cls.model_validate({n: v for n, v in given.items() if n not in wrong})
+        faults = [f"{name}: {message}" for name, message in wrong.items()]
+        for fault in settings._contradictions():
+            about = fault.partition(":")[0].removesuffix("...")
+            if not any(name.startswith(about) for name in wrong):  # It may be the default's.
+                faults.append(fault)
         if faults:
             raise ConfigurationError(*faults)
         return settings
