@@ -401,7 +401,7 @@ class TestAnalytics:
 
     def test_order_counts_that_is_none(self, world: World) -> None:
         world.fill_stores()
-        world.run("INSERT INTO analytics.counted VALUES ('78', 'FAILED')")
+        world.run("INSERT INTO analytics.counted VALUES ('78', 'FAILED', true)")
         assert the_one(world.judge(), "analytics_counted").order_id == "78"
 
     def test_decided_order_still_counts_as_failed(self, world: World) -> None:
@@ -440,7 +440,7 @@ class TestAnalytics:
             (
                 "UPDATE analytics.per_minute SET orders = 1 WHERE outcome = 'FAILED'",
                 "analytics_minutes",
-                "2026-11-21 12:00:00+00 FAILED: counted 1, the log has 2 to 3",
+                "2026-11-21 12:00:00+00 FAILED: counted 1, the log has 3",
             ),
             (
                 "UPDATE analytics.latency SET orders = orders - 1",

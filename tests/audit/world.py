@@ -167,7 +167,8 @@ class World:
                 self.add_notice(key, "order.failed")
                 minutes[_minute(known.failed_at), "FAILED"] += 1
             if status:
-                self.run("INSERT INTO analytics.counted VALUES (%s, %s)", key, name)
+                failed = known.failed_at is not None
+                self.run("INSERT INTO analytics.counted VALUES (%s, %s, %s)", key, name, failed)
                 outcomes[name] += 1
             if first is None:
                 continue

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -30,11 +31,18 @@ class Failed(Struct, frozen=True, gc=False):
 Counted = InventoryReserved | InventoryRejected | Failed
 
 
+class Standing(NamedTuple):
+    """What an order counts as, and whether its failure was counted in the minute of it."""
+
+    outcome: str
+    failed: bool
+
+
 @dataclass(slots=True)
 class Changes:
     """What to add to the counts, and what each order counts as from now on."""
 
-    outcome_of: dict[str, str] = field(default_factory=dict[str, str])
+    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     per_minute: Counter[tuple[datetime, str]] = field(default_factory=Counter[tuple[datetime, str]])
     sold: Counter[str] = field(default_factory=Counter[str])
@@ -42,25 +50,27 @@ class Changes:
     latency: Counter[int] = field(default_factory=Counter[int])
 
 
-def count(events: Iterable[Counted], counted_as: Mapping[str, str]) -> Changes:
-    """Count each order's outcome once. FAILED gives way to a decision, never the other way.
+def count(events: Iterable[Counted], before: Mapping[str, Standing]) -> Changes:
+    """Count each order's failure once and its decision once, in whatever order they are read.
 
-    A failure stays in the minute in which it happened: minutes tell what happened then.
+    A decided order counts as decided and no longer as FAILED. A failure stays in the minute in
+    which it happened: minutes tell what happened then.
     """
     changes = Changes()
     for event in events:
-        before = changes.outcome_of.get(event.key) or counted_as.get(event.key)
-        outcome = _outcome(event)
-        if before is not None and (before != FAILED or outcome == FAILED):
-            continue
-        changes.outcome_of[event.key] = outcome
-        changes.outcomes[outcome] += 1
-        if before is not None:
-            changes.outcomes[before] -= 1
+        standing = changes.standings.get(event.key) or before.get(event.key)
         if isinstance(event, Failed):
-            changes.per_minute[_minute(event.at), outcome] += 1
+            if standing is not None and standing.failed:
+                continue
+            outcome = FAILED if standing is None else standing.outcome
+            changes.per_minute[_minute(event.at), FAILED] += 1
+            _stand(changes, event.key, standing, Standing(outcome, failed=True))
             continue
+        if standing is not None and standing.outcome != FAILED:
+            continue
+        outcome = CONFIRMED if isinstance(event, InventoryReserved) else REJECTED
         changes.per_minute[_minute(event.decided_at), outcome] += 1
+        _stand(changes, event.key, standing, Standing(outcome, failed=standing is not None))
         for sku, quantity in quantities_by_sku(event.items).items():
             if isinstance(event, InventoryReserved):
                 changes.sold[sku] += quantity
@@ -95,14 +105,12 @@ def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:
     return None
 
 
-def _outcome(event: Counted) -> str:
-    match event:
-        case InventoryReserved():
-            return CONFIRMED
-        case InventoryRejected():
-            return REJECTED
-        case Failed():
-            return FAILED
+def _stand(changes: Changes, key: str, before: Standing | None, now: Standing) -> None:
+    changes.standings[key] = now
+    if before is None or before.outcome != now.outcome:
+        changes.outcomes[now.outcome] += 1
+        if before is not None:
+            changes.outcomes[before.outcome] -= 1
 
 
 def _minute(at: datetime) -> datetime:

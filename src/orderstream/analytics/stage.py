@@ -21,7 +21,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         events = [event for _, event in batch]
-        before = store.counted_as(tx, [event.key for event in events])
+        before = store.standings(tx, [event.key for event in events])
         store.add(tx, count(events, before))
         return ()
 
@@ -39,5 +39,5 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
 
 
 def _failed(record: Record, decides: str) -> Failed:
-    key = failed_order_key(record.key(), read_dead_letter(record).group, decides)
+    key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
     return Failed(key, from_epoch_ms(record.timestamp()[1]))

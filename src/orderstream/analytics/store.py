@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import Changes
+from orderstream.analytics.rules import Changes, Standing
 
 
 class CountStore(Protocol):
     """Counts that grow by adding."""
 
-    def counted_as(self, tx: Connection, order_keys: Collection[str]) -> dict[str, str]:
-        """Return what these orders have counted as; those never counted are left out."""
+    def standings(self, tx: Connection, order_keys: Collection[str]) -> dict[str, Standing]:
+        """Return what these orders count as; those never counted are left out."""
         ...
 
     def add(self, tx: Connection, changes: Changes) -> None:

@@ -6,15 +6,16 @@ from typing import Any
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
+from orderstream.analytics.rules import OUTCOMES, Changes, Standing, quantile_ms
 from orderstream.contract.envelope import rfc3339
 from orderstream.runtime.database import Database, pg_array
 
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
-COUNTED_AS = "SELECT order_id, outcome FROM counted WHERE order_id = ANY(%s::text[])"
+STANDINGS = "SELECT order_id, outcome, failed FROM counted WHERE order_id = ANY(%s::text[])"
 REMEMBER = """
-    INSERT INTO counted (order_id, outcome) SELECT * FROM unnest(%s::text[], %s::text[])
-    ON CONFLICT (order_id) DO UPDATE SET outcome = excluded.outcome
+    INSERT INTO counted (order_id, outcome, failed)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::bool[])
+    ON CONFLICT (order_id) DO UPDATE SET outcome = excluded.outcome, failed = excluded.failed
 """
 PER_OUTCOME = """
     INSERT INTO per_outcome AS c (outcome, orders)
@@ -49,19 +50,24 @@ class PostgresCounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def counted_as(self, tx: Connection, order_keys: Collection[str]) -> dict[str, str]:
+    def standings(self, tx: Connection, order_keys: Collection[str]) -> dict[str, Standing]:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        return dict(tx.execute(COUNTED_AS, (pg_array(order_keys),)).fetchall())
+        rows = tx.execute(STANDINGS, (pg_array(order_keys),))
+        return {order_id: Standing(outcome, failed) for order_id, outcome, failed in rows}
 
     def add(self, tx: Connection, changes: Changes) -> None:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
-        if not changes.outcome_of:
+        if not changes.standings:
             return
-        orders = sorted(changes.outcome_of)
+        standings = sorted(changes.standings.items())
         tx.execute(
             REMEMBER,
-            (pg_array(orders), pg_array(changes.outcome_of[order] for order in orders)),
+            (
+                pg_array(order for order, _ in standings),
+                pg_array(standing.outcome for _, standing in standings),
+                pg_array(standing.failed for _, standing in standings),
+            ),
         )
         tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
         tx.execute(

@@ -189,7 +189,11 @@ def _dead(record: Record, place: Row, decides: str) -> Row:
     headers = record.headers()
     parked_by = _text(header(headers, _DEAD_ORIGIN + "consumer-group"))
     fails = parked_by in (None, decides)
-    return (_key(record), *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails)
+    try:
+        order = decode_created(record.value()).key
+    except Malformed:  # Which may be why it is dead.
+        order = _key(record)
+    return (order, *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails)
 
 
 def _unreadable(record: Record, place: Row, error: Malformed) -> Row:

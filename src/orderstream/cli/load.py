@@ -1,23 +1,37 @@
 """`load`: place many orders, by a timetable or as fast as they are answered, and measure it."""
 
 import asyncio
+import csv
+import io
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import app
-from orderstream.cli.output import AsJson, api_of, hint, print_facts, print_json, print_table
+from orderstream.cli.output import (
+    AsJson,
+    Refused,
+    api_of,
+    hint,
+    in_path,
+    print_facts,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from orderstream.cli.load_engine import Engine, Plan, Tally
+    from orderstream.cli.load_engine import Engine
+    from orderstream.cli.load_plan import Plan, Tally
     from orderstream.cli.load_watch import Followed
+    from orderstream.cli.output import Api
     from orderstream.runtime.settings import Settings
 
 ORDERS = 10_000
@@ -27,6 +41,7 @@ ENOUGH = 100_000_000  # A shelf with less is filled up: more than any run sells 
 SKUS_MAX = 9_999  # Numbered with four digits.
 PROGRESS_EVERY_S = 0.25
 NOT_FOUND = 404
+_URL = re.compile("[!-?A-~]+")  # Visible ASCII, and no user name: it would not be sent.
 DECIDED_WITHIN_S = 120.0
 
 
@@ -71,14 +86,11 @@ def load(
     cannot hide it. Orders refused with 503 are sent again when the answer says. Exit code 1 if
     any order could not be placed.
     """
-    from orderstream.cli.load_engine import Engine, Plan
+    from orderstream.cli.load_engine import Engine
     from orderstream.cli.load_http import post_request
+    from orderstream.cli.load_plan import Plan
 
-    current = settings.load()
-    if until_decided:
-        from orderstream.cli.topics import kafka_settings
-
-        current = kafka_settings()
+    current = settings.load_resolved(database=False) if until_decided else settings.load()
     host, port, path = _target(url, current)
     names = [sku] if sku is not None else [f"LOAD-{n:04}" for n in range(1, skus + 1)]
     if url is None:
@@ -122,15 +134,21 @@ def load(
 
 
 def _target(url: str | None, current: "Settings") -> tuple[str, int, str]:
-    given = urlsplit(url if url is not None else current.address("order"))
+    """Return host, port and path to post to. Raises BadParameter."""
+    text = current.address("order") if url is None else url
     try:
-        port = given.port or 80
-    except ValueError:
-        port = 0
-    if given.scheme != "http" or not given.hostname or not port:
-        raise typer.BadParameter(f"--url {url}: write http://HOST:PORT, with a path or without")
+        given = urlsplit(text)
+        port = 80 if given.port is None else given.port
+    except ValueError:  # A port out of range, or a bracket that is left open.
+        raise _bad_url(text) from None
+    if given.scheme != "http" or not given.hostname or not port or not _URL.fullmatch(text):
+        raise _bad_url(text)
     path = given.path if given.path not in ("", "/") else PATH
     return given.hostname, port, path + (f"?{given.query}" if given.query else "")
+
+
+def _bad_url(url: str) -> typer.BadParameter:
+    return typer.BadParameter(f"--url {url}: write http://HOST:PORT, with a path or without")
 
 
 def _order(user: int, sku: str, quantity: int) -> bytes:
@@ -149,21 +167,23 @@ def fill_shelves(current: "Settings", names: list[str], *, refill: bool) -> None
     with api_of("inventory", current, IMPORT_TIMEOUT_S) as api:
         levels = _levels(api, names)
         wanted = [
-            f"{name},{(levels[name]['reserved'] if name in levels else 0) + PLENTY}"
+            (name, (levels[name]["reserved"] if name in levels else 0) + PLENTY)
             for name in names
             if name not in levels or (refill and levels[name]["available"] < ENOUGH)
         ]
         if wanted:
+            file = io.StringIO()
+            csv.writer(file).writerows([("sku", "onHand"), *wanted])
             api.send(
                 "POST",
                 "/api/stock:import",
-                content="\n".join(wanted).encode(),
+                content=file.getvalue().encode(),
                 headers={"content-type": "text/csv"},
             )
             hint(f"stocked {len(wanted)} SKUs, {PLENTY:,} of each")
 
 
-def _levels(api: Any, names: list[str]) -> dict[str, dict[str, Any]]:
+def _levels(api: "Api", names: list[str]) -> dict[str, dict[str, Any]]:
     """Return what is known of these SKUs, which are sorted."""
     if len(names) == 1:
         return _level(api, names[0])
@@ -176,11 +196,9 @@ def _levels(api: Any, names: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _level(api: Any, name: str) -> dict[str, dict[str, Any]]:
-    from orderstream.cli.output import Refused
-
+def _level(api: "Api", name: str) -> dict[str, dict[str, Any]]:
     try:
-        return {name: api.get(f"/api/stock/{quote(name, safe='')}")}
+        return {name: api.get(f"/api/stock/{in_path(name)}")}
     except Refused as error:
         if error.status == NOT_FOUND:
             return {}

@@ -8,87 +8,20 @@ counted as accepted.
 import asyncio
 import math
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, cast
 
-from orderstream.cli.load_histogram import Histogram
 from orderstream.cli.load_http import Answer, AnswerReader, NotHttp, with_order_id
+from orderstream.cli.load_plan import Plan, Schedule, Tally
 from orderstream.contract.errors import Unavailable
 
 ACCEPTED = frozenset((200, 201, 202))
-TICK_S = 0.001  # A timetable's shortest step: above 1,000/s several orders go out together.
 CONNECT_AGAIN_S = 0.1
 CONNECT_TIMEOUT_S = 5.0
 LOOK_EVERY_S = 0.25
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to send where. Without a rate each connection sends its next order when answered.
-
-    `orders` or `seconds` (or both) end it. An order that is refused with Retry-After waits aside
-    and is sent again, at most `waiting_max` at once. Nothing accepted for `stall_s` ends it too.
-    """
-
-    host: str
-    port: int
-    requests: Sequence[bytes]
-    connections: int = 64
-    orders: int | None = None
-    seconds: float | None = None
-    rate: float | None = None
-    waiting_max: int = 100_000
-    stall_s: float = 30.0
-
-
-@dataclass
-class Tally:
-    """What came of it. Each order that was to be sent is in one of the first five counts."""
-
-    accepted: int = 0
-    refused: int = 0  # Answered with a no that trying again does not mend.
-    unknown: int = 0  # Sent, but the connection ended before the answer.
-    given_up: int = 0  # Asked to come again later, but it was over, or too many waited.
-    unsent: int = 0  # Its time had come, but it was over before a connection was free.
-    retries: int = 0
-    statuses: Counter[int] = field(default_factory=Counter[int])
-    connections_lost: int = 0
-    connects_failed: int = 0
-    from_schedule: Histogram = field(default_factory=Histogram)  # To the 202, waits included.
-    from_sending: Histogram = field(default_factory=Histogram)  # Of the accepted try only.
-    began: float = 0.0  # By perf_counter, like `ended`: the first POST and the last answer.
-    ended: float = 0.0
-    last_accepted: bytes = b""
-    trouble: str = ""  # The first thing that went wrong, in words.
-
-    @property
-    def unplaced(self) -> int:
-        """Orders that are not known to be accepted."""
-        return self.refused + self.unknown + self.given_up + self.unsent
-
-
-class Schedule:
-    """A timetable, fixed in advance: order n goes out at `at(n)` seconds, however slow answers are.
-
-    Orders are evenly spaced, except that steps are no shorter than a millisecond.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self.tick_s = max(1 / rate, TICK_S)
-        self._per_tick = rate * self.tick_s
-
-    def at(self, number: int) -> float:
-        """Return when order `number` goes out, counted from 0."""
-        return math.ceil(number / self._per_tick - 1e-9) * self.tick_s
-
-    def due(self, elapsed_s: float) -> int:
-        """Return how many orders' time has come."""
-        ticks = math.floor(elapsed_s / self.tick_s + 1e-9)
-        return math.floor(ticks * self._per_tick + 1e-9) + 1 if ticks >= 0 else 0
 
 
 class _Order(NamedTuple):
@@ -345,9 +278,9 @@ class Engine:
         )
         for result in results:
             if isinstance(result, OSError):
+                why = str(result) or f"none within {CONNECT_TIMEOUT_S:g} s"
                 raise Unavailable(
-                    f"{self._plan.host}:{self._plan.port} does not take {count} connections:"
-                    f" {result}"
+                    f"{self._plan.host}:{self._plan.port} does not take {count} connections: {why}"
                 ) from result
             if result is not None:
                 raise result
@@ -358,7 +291,7 @@ class Engine:
                 await self._connect()
             except OSError as error:  # A timeout is one too.
                 self.tally.connects_failed += 1
-                self.in_trouble(f"a new connection failed: {error}")
+                self.in_trouble(f"a new connection failed: {str(error) or 'it took too long'}")
                 await asyncio.sleep(CONNECT_AGAIN_S)
             else:
                 self._give_out()
@@ -371,8 +304,7 @@ class Engine:
         if self._done.done():
             return
         now, plan, tally = perf_counter(), self._plan, self.tally
-        settled = tally.accepted + tally.refused + tally.unknown + tally.given_up
-        nothing_to_do = self._given == settled and self._given >= self._due
+        nothing_to_do = self._given == tally.settled and self._given >= self._due
         if nothing_to_do or tally.accepted != self._accepted_before:
             self._progress_at, self._accepted_before = now, tally.accepted
         if now - self._progress_at > plan.stall_s:
@@ -394,9 +326,8 @@ class Engine:
             return
         tally = self.tally
         waiting = self._waiting + len(self._again)
-        settled = tally.accepted + tally.refused + tally.unknown + tally.given_up
+        tally.unknown += self._given - tally.settled - waiting
         tally.given_up += waiting
-        tally.unknown += self._given - settled - waiting
         if self._limit != math.inf:
             tally.unsent += int(self._limit) - self._given
         elif self._schedule is not None:
@@ -404,10 +335,7 @@ class Engine:
         self._done.set_result(None)
 
     def _end_if_done(self) -> None:
-        if self._given < self._limit or self._done.done():
-            return
-        tally = self.tally
-        if self._given == tally.accepted + tally.refused + tally.unknown + tally.given_up:
+        if not self._done.done() and self._limit <= self._given == self.tally.settled:
             self._done.set_result(None)
 
     async def _close(self) -> None:

@@ -2,30 +2,23 @@
 
 _SUB_BITS = 7  # 128 buckets for each doubling.
 _EXACT = 1 << (_SUB_BITS + 1)  # Below, every value has a bucket of its own.
-_BITS_MAX = 40  # Microseconds; larger ones, from 12 days, count as this.
+VALUE_US_MAX = (1 << 40) - 1  # Larger ones, from 12 days, count as this.
 
 
 class Histogram:
     """Counts whole microseconds; a percentile is off by at most 1/256 of itself."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (bucket_of((1 << _BITS_MAX) - 1) + 1)
+        self._counts = [0] * (bucket_of(VALUE_US_MAX) + 1)
         self.count = 0
         self.max_us = 0
 
     def add(self, value_us: int) -> None:
         """Count one value; one below zero counts as zero."""
-        if value_us < _EXACT:
-            bucket = max(value_us, 0)
-        else:
-            shift = value_us.bit_length() - _SUB_BITS - 1
-            bucket = (shift << _SUB_BITS) + (value_us >> shift)
-            if bucket >= len(self._counts):
-                bucket = len(self._counts) - 1
-        self._counts[bucket] += 1
+        value_us = min(max(value_us, 0), VALUE_US_MAX)
+        self._counts[bucket_of(value_us)] += 1
         self.count += 1
-        if value_us > self.max_us:
-            self.max_us = value_us
+        self.max_us = max(self.max_us, value_us)
 
     def percentile_us(self, percent: float) -> float:
         """Return the value that `percent` of those counted do not exceed; 0 when there are none."""

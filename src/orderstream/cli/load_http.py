@@ -6,7 +6,9 @@ import msgspec
 
 HEAD_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 16 << 20
+DIGITS_MAX = 9  # Of a number in a head; Python itself refuses to read one of thousands.
 RETRY_AFTER_DATE_S = 1.0  # For a Retry-After that is a date: asked again after this.
+VERSION = b"HTTP/1.1 "
 
 
 class NotHttp(Exception):
@@ -30,39 +32,26 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> Answer | None:
         """Return the answer once the last of it has come. Raises NotHttp."""
-        if self._rest:
-            data = self._rest + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > HEAD_BYTES_MAX or not b"HTTP/1.1 ".startswith(data[:9]):
-                raise NotHttp("no HTTP/1.1 answer")
+        data = self._rest + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end > HEAD_BYTES_MAX or (end < 0 and len(data) > HEAD_BYTES_MAX + 3):
+                raise NotHttp("an answer whose head does not end")
+            if end < 0:
+                if not data.startswith(VERSION) and not VERSION.startswith(data):
+                    raise NotHttp("no HTTP/1.1 answer")
+                self._rest = data
+                return None
+            head = data[:end].lower()
+            status = _status(head)
+            if status >= 200:
+                break
+            data = data[end + 4 :]  # An interim answer: the real one follows.
+        found = _body(head, status, data, end + 4)
+        if found is None:
             self._rest = data
             return None
-        head = data[:end].lower()
-        status = _status(head)
-        if 100 <= status < 200:  # An interim answer: the real one follows.
-            self._rest = b""
-            return self.feed(data[end + 4 :])
-        begin = end + 4
-        length = _field(head, b"\r\ncontent-length:")
-        if length is not None:
-            if not length.isdigit() or int(length) > BODY_BYTES_MAX:
-                raise NotHttp("an answer with a wrong Content-Length")
-            stop = begin + int(length)
-            if len(data) < stop:
-                self._rest = data
-                return None
-            body = data[begin:stop]
-        elif _field(head, b"\r\ntransfer-encoding:") == b"chunked":
-            found = _chunks(data, begin)
-            if found is None:
-                self._rest = data
-                return None
-            body, stop = found
-        elif status in (204, 304):
-            body, stop = b"", begin
-        else:
-            raise NotHttp("an answer without Content-Length")
+        body, stop = found
         if len(data) > stop:
             raise NotHttp("more bytes than one answer has")
         self._rest = b""
@@ -72,6 +61,21 @@ class AnswerReader:
             _retry_after(head) if status == 503 else None,
             _field(head, b"\r\nconnection:") == b"close",
         )
+
+
+def _body(head: bytes, status: int, data: bytes, begin: int) -> tuple[bytes, int] | None:
+    """Return the body and where it ends, or None while there is more to come."""
+    if status in (204, 304):
+        return b"", begin
+    if _field(head, b"\r\ntransfer-encoding:") == b"chunked":
+        return _chunks(data, begin)
+    length = _field(head, b"\r\ncontent-length:")
+    if length is None:
+        raise NotHttp("an answer without Content-Length")
+    if not length.isdigit() or len(length) > DIGITS_MAX or int(length) > BODY_BYTES_MAX:
+        raise NotHttp("an answer with a wrong Content-Length")
+    stop = begin + int(length)
+    return None if len(data) < stop else (data[begin:stop], stop)
 
 
 def _status(head: bytes) -> int:
@@ -94,11 +98,15 @@ def _retry_after(head: bytes) -> float | None:
     value = _field(head, b"\r\nretry-after:")
     if value is None:
         return None
-    return float(value) if value.isdigit() else RETRY_AFTER_DATE_S
+    if not value.isdigit():
+        return RETRY_AFTER_DATE_S
+    return float(value[:DIGITS_MAX])
 
 
 def _chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
     """Return a chunked body and where it ends, or None while there is more to come."""
+    if len(data) - at > 2 * BODY_BYTES_MAX:
+        raise NotHttp("an answer too large")
     parts: list[bytes] = []
     while (line := data.find(b"\r\n", at)) >= 0:
         try:
@@ -108,12 +116,14 @@ def _chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
         begin = line + 2
         if size < 0 or size > BODY_BYTES_MAX:
             raise NotHttp("a chunk too large")
-        if len(data) < begin + size + 2:
-            return None
-        if size == 0:  # No trailers: none of the servers sends any.
-            return b"".join(parts), begin + 2
-        parts.append(data[begin : begin + size])
         at = begin + size + 2
+        if len(data) < at:
+            return None
+        if data[at - 2 : at] != b"\r\n":  # Trailers too: none of the servers sends any.
+            raise NotHttp("a chunk that does not end where it says")
+        if size == 0:
+            return b"".join(parts), at
+        parts.append(data[begin : begin + size])
     if len(data) - at > HEAD_BYTES_MAX:
         raise NotHttp("a chunk without a size")
     return None
@@ -135,7 +145,7 @@ def with_order_id(request: bytes, problem: bytes) -> bytes:
     """
     try:
         order_id = msgspec.json.decode(problem, type=_Problem).orderId
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return request
     if order_id is None:
         return request

@@ -1,14 +1,15 @@
 """Waits until every service has done its part of the orders that were placed."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import msgspec
 
-from orderstream.cli.output import Refused, api_of
+from orderstream.cli.output import Refused, api_of, in_path
 from orderstream.contract.errors import Unavailable
+from orderstream.flow import flow
 
 if TYPE_CHECKING:
     from orderstream.runtime.admin import Admin
@@ -43,53 +44,63 @@ class Watch:
         self._counted_before = self._counted()
 
     def wait(self, accepted: int, last_answer: bytes, within_s: float) -> Followed:
-        """Wait for the orders that were accepted; `last_answer` is that to the last one."""
+        """Wait for the orders that were accepted; `last_answer` is that to the last one.
+
+        A service or broker that is away meanwhile is asked again.
+        """
         deadline = time.perf_counter() + within_s
         topics = self._settings.topics
-        created = self._ends(topics.order_created)
         at: dict[str, float] = {}
-        waiting = ["inventory"]
-        results: Ends = {}
-        while True:
-            for name in list(waiting):
-                if self._done(name, created, results, accepted, last_answer):
-                    at[name] = time.perf_counter()
-                    waiting.remove(name)
-            if "inventory" in at and not results:
-                results = self._ends(topics.inventory_reserved, topics.inventory_rejected)
-                waiting = ["analytics", "notification", "view"]
-            elif not waiting or time.perf_counter() > deadline:
-                missing = waiting or (() if results else ("inventory",))
-                return Followed(at, tuple(missing))
-            else:
-                time.sleep(LOOK_EVERY_S)
+        steps = (
+            ((topics.order_created,), ("inventory",)),
+            (
+                (topics.order_created, topics.inventory_reserved, topics.inventory_rejected),
+                ("analytics", "notification", "view"),
+            ),
+        )
+        missing: list[str] = []
+        for written, readers in steps:
+            ends: Ends | None = None
+            missing = list(readers)
+            while missing and time.perf_counter() < deadline:
+                with suppress(Unavailable):
+                    ends = ends or self._ends(written)
+                    for name in list(missing):
+                        if self._done(name, ends, accepted, last_answer):
+                            at[name] = time.perf_counter()
+                            missing.remove(name)
+                if missing:
+                    time.sleep(LOOK_EVERY_S)
+            if missing:
+                break
+        return Followed(at, tuple(missing))
 
-    def _done(
-        self, name: str, created: Ends, results: Ends, accepted: int, last_answer: bytes
-    ) -> bool:
-        if name == "inventory":
-            return self._has_read(name, created)
-        if name == "analytics" and self._counted() < self._counted_before + accepted:
-            return False
-        if not self._has_read(name, results):
-            return False
-        return name != "view" or (self._has_read(name, created) and self._decided(last_answer))
+    def _done(self, name: str, ends: Ends, accepted: int, last_answer: bytes) -> bool:
+        match name:
+            case "analytics" if self._counted() < self._counted_before + accepted:
+                return False
+            case "view" if not self._decided(last_answer):
+                return False
+            case _:
+                return self._has_read(name, ends)
 
-    def _ends(self, *topics: str) -> Ends:
+    def _ends(self, topics: tuple[str, ...]) -> Ends:
         counts = self._admin.partitions()
         return self._admin.ends((t, n) for t in topics for n in range(counts.get(t, 0)))
 
     def _has_read(self, service: str, ends: Ends) -> bool:
-        """Tell whether a group has read up to there.
+        """Tell whether a group has read up to there, of the topics that it reads.
 
         Results are written in transactions, and the mark that ends one takes an offset that no
         reader commits; where a mark is all that is left, everything is read.
         """
-        topics = list(dict.fromkeys(topic for topic, _ in ends))
-        marks = 0 if topics == [self._settings.topics.order_created] else 1
-        lags = self._admin.lag(self._settings.group(service), topics)
+        topics = self._settings.topics
+        reads = next(step.reads for step in flow(topics) if step.service == service)
+        lags = self._admin.lag(self._settings.group(service), reads)
         return all(
-            (lag.committed or 0) + marks >= ends.get((lag.topic, lag.partition), 0) for lag in lags
+            (lag.committed or 0) + (lag.topic != topics.order_created)
+            >= ends.get((lag.topic, lag.partition), 0)
+            for lag in lags
         )
 
     def _counted(self) -> int:
@@ -104,7 +115,7 @@ class Watch:
             return True  # Another service's answer: its group's progress has to do.
         try:
             with api_of("order", self._settings) as api:
-                page = api.get(f"/api/orders/{quote(str(order_id), safe='')}")
+                page = api.get(f"/api/orders/{in_path(str(order_id))}")
         except Refused as error:
             if error.status == NOT_FOUND:
                 return False

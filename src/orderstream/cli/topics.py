@@ -30,11 +30,6 @@ topics = typer.Typer(help="List, create and describe topics.", no_args_is_help=T
 app.add_typer(topics, name="topics")
 
 
-def kafka_settings() -> "Settings":
-    """Return `settings.load_resolved(database=False)`; goes when cli/load.py asks for that."""
-    return settings.load_resolved(database=False)
-
-
 def admin_of(current: "Settings") -> "Admin":
     """Return the cluster's admin, once it has answered. Raises Unavailable."""
     from orderstream.runtime.admin import Admin

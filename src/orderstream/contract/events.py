@@ -5,6 +5,7 @@ so fields may be added; a removed or retyped field needs a new version (design.m
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal, TypeVar
 
@@ -94,15 +95,19 @@ def decode_rejected(value: bytes | None) -> InventoryRejected:
     return _read(_rejected, value)
 
 
-def failed_order_key(key: bytes | None, parked_by: str | None, decides: str) -> str:
+def failed_order_key(
+    key: bytes | None, value: bytes | None, parked_by: str | None, decides: str
+) -> str:
     """Read from a dead letter of `order.created` whose order failed.
 
-    Only the key can be relied on: the value may be what could not be read. Raises Malformed when
-    it is nobody's order, or when another consumer group than the one that decides on orders gave
-    up on it: that consumer has lost something then, the order has not failed.
+    The value names it where it can be read; where that is what failed, the key has to do. Raises
+    Malformed when it is nobody's order, or when another consumer group than the one that decides
+    on orders gave up on it: that consumer has lost something then, the order has not failed.
     """
     if parked_by not in (None, decides):
         raise Malformed(f"parked by {parked_by}, which does not decide on orders")
+    with suppress(Malformed):
+        return decode_created(value).key
     try:
         text = (key or b"").decode()
     except UnicodeDecodeError as error:

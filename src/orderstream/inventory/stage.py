@@ -13,6 +13,7 @@ from orderstream.contract.events import (
     encode,
 )
 from orderstream.contract.topics import Topics
+from orderstream.contract.values import Line, quantities_by_sku
 from orderstream.inventory.rules import Outcome, Wanted, refuse_drill
 from orderstream.inventory.store import StockStore
 from orderstream.runtime.clock import from_epoch_ms
@@ -60,19 +61,25 @@ def decode(record: Record) -> OrderCreated:
 def decided(
     order: OrderCreated, outcome: Outcome, record: Record
 ) -> InventoryReserved | InventoryRejected:
-    """Say what was decided; the same words for the same outcome, however often it is said."""
+    """Say what was decided; the same words for the same outcome, however often it is said.
+
+    Where another record under this order's id asks for other items, what was decided stands.
+    """
     ordered_at = order.created_at or from_epoch_ms(record.timestamp()[1])
+    items = order.items
+    if quantities_by_sku(items) != outcome.quantities:
+        items = tuple(Line(sku=sku, qty=quantity) for sku, quantity in outcome.quantities.items())
     if outcome.reason is None:
         return InventoryReserved(
             order_id=order.order_id,
-            items=order.items,
+            items=items,
             user_id=order.user_id,
             ordered_at=ordered_at,
             decided_at=outcome.decided_at,
         )
     return InventoryRejected(
         order_id=order.order_id,
-        items=order.items,
+        items=items,
         user_id=order.user_id,
         ordered_at=ordered_at,
         decided_at=outcome.decided_at,

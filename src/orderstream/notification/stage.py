@@ -57,5 +57,5 @@ def _notice(event_type: str, event: InventoryReserved | InventoryRejected) -> No
 
 
 def _failed(record: Record, decides: str) -> Notice:
-    key = failed_order_key(record.key(), read_dead_letter(record).group, decides)
+    key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
     return Notice(event_id(key, "order.failed"), key, None, words(Failed(key)))

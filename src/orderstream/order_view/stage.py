@@ -69,5 +69,5 @@ def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
 
 def _failed(record: Record, decides: str) -> Seen:
     letter = read_dead_letter(record)
-    key = failed_order_key(record.key(), letter.group, decides)
+    key = failed_order_key(record.key(), record.value(), letter.group, decides)
     return _seen(record, "order.failed", Failed(key, letter.reason))

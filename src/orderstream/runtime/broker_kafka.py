@@ -268,14 +268,13 @@ class KafkaSink:
 
     def produce(self, output: Output) -> None:
         producer = self._current()
-        topic, key, value, headers, partition = output
+        topic, key, value, headers = output
         while True:
             try:
                 producer.produce(
                     topic,
                     value,
                     key,
-                    partition,
                     headers=headers,  # pyright: ignore[reportArgumentType] - list is invariant
                 )
                 return
@@ -328,12 +327,11 @@ class KafkaSink:
                 faults.append(error)
 
         with _as_unavailable():
-            for topic, key, value, headers, partition in outputs:
+            for topic, key, value, headers in outputs:
                 self._plain.produce(
                     topic,
                     value,
                     key,
-                    partition,
                     on_delivery=delivered,
                     headers=headers,  # pyright: ignore[reportArgumentType] - list is invariant
                 )

@@ -45,9 +45,7 @@ class MemoryBroker:
 
     def append(self, output: Output, transaction: _Transaction | None = None) -> None:
         """Add a record to its partition."""
-        number = output.partition
-        if number < 0:
-            number = sum(output.key or b"") % self.partitions
+        number = sum(output.key or b"") % self.partitions
         entries = self._logs.setdefault((output.topic, number), [])
         record = Message(
             output.topic,

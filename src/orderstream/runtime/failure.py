@@ -51,14 +51,17 @@ def after_failure(tries: int, now_ms: int, policy: RetryPolicy) -> Retry | Park:
 
 def tries_before(record: Record) -> int:
     """Count the tries that this record has behind it; 0 for one that is new."""
-    attempts = header(record.headers(), ATTEMPTS)
-    return int.from_bytes(attempts, "big") if attempts else 0
+    return _number(record, ATTEMPTS, 4)
 
 
-def due_ms(record: Record) -> int:
-    """Return when a retry is due (ms since 1970); 0 for a record without a due time: now."""
-    due = header(record.headers(), DUE)
-    return int.from_bytes(due, "big", signed=True) if due else 0
+def wait_ms(record: Record, now_ms: int, policy: RetryPolicy) -> int:
+    """Return how long a retry has to wait yet; 0 when it is due.
+
+    A due time further off than the back-off is none of ours, or from a clock that has jumped: it
+    would hold up everything behind it, so it is not waited for.
+    """
+    left = _number(record, DUE, 8) - now_ms
+    return left if 0 < left <= policy.backoff_ms else 0
 
 
 def retry_output(record: Record, topic: str, retry: Retry, group: str) -> Output:
@@ -72,11 +75,12 @@ def retry_output(record: Record, topic: str, retry: Retry, group: str) -> Output
     return Output(topic, record.key(), record.value(), kept)
 
 
-def dead_letter_output(record: Record, topic_suffix: str, error: Exception, group: str) -> Output:
+def dead_letter_output(record: Record, topic: str, error: Exception, group: str) -> Output:
     """Return the dead letter: the record unchanged, where it came from, and why it failed.
 
-    It goes to the partition that it came from. A record that was redriven and fails again has
-    its new origin appended; the exception is replaced (Spring's rule).
+    The topic is the stage's and never the record's own word, which may be anything. A record that
+    was redriven and fails again has its new origin appended; the exception is replaced (Spring's
+    rule).
     """
     before = _headers(record)
     origin = {name: header(before, _RETRY_ORIGIN + name) for name in _ORIGIN}
@@ -96,9 +100,7 @@ def dead_letter_output(record: Record, topic_suffix: str, error: Exception, grou
         (_DEAD + "exception-message", str(error).encode(errors="replace")),
         (_DEAD + "exception-stacktrace", stack[-_STACK_BYTES_MAX:]),
     ]
-    topic = (origin["topic"] or b"").decode() + topic_suffix
-    partition = int.from_bytes(origin["partition"] or b"", "big")
-    return Output(topic, record.key(), record.value(), kept, partition)
+    return Output(topic, record.key(), record.value(), kept)
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def _origin(record: Record, group: str) -> list[tuple[str, bytes]]:
         ("timestamp-type", b"LogAppendTime" if record.timestamp()[0] == 2 else b"CreateTime"),
         ("consumer-group", group.encode()),
     ]
+
+
+def _number(record: Record, name: str, bytes_max: int) -> int:
+    value = header(record.headers(), name) or b""
+    return int.from_bytes(value, "big", signed=True) if len(value) <= bytes_max else 0
 
 
 def _headers(record: Record) -> Headers:

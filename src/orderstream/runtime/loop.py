@@ -32,9 +32,9 @@ from orderstream.runtime.failure import (
     RetryPolicy,
     after_failure,
     dead_letter_output,
-    due_ms,
     retry_output,
     tries_before,
+    wait_ms,
 )
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.positions import StoredPositions
@@ -87,7 +87,7 @@ class Loop:
         self._metrics = metrics
         self._records_max = records_max
         self._positions = positions
-        self._retry_topics = frozenset(stage.retries.values())
+        self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._busy = False
         self._stopping = threading.Event()
@@ -206,14 +206,15 @@ class Loop:
             return []  # It is parked already.
         tries = tries_before(record) + 1
         policy = self._policy
-        retry_topic = topic if topic in self._retry_topics else self._stage.retries.get(topic)
+        retry_topic = topic if topic in self._home_of else self._stage.retries.get(topic)
         if retry_topic is None:
             policy = RetryPolicy(0, 0)
         decision = after_failure(tries, to_epoch_ms(self._clock()), policy)
         if isinstance(decision, Park) or retry_topic is None:
             log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
             self._metrics.parked()
-            return [dead_letter_output(record, self._suffix, error, self._group)]
+            home = self._home_of.get(topic, topic)
+            return [dead_letter_output(record, home + self._suffix, error, self._group)]
         log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
         self._metrics.retried()
         return [retry_output(record, retry_topic, decision, self._group)]
@@ -225,7 +226,7 @@ class Loop:
 
         A retry topic has one delay, so its records are due in the order they stand in.
         """
-        if not any(record.topic() in self._retry_topics for record in records):
+        if not any(record.topic() in self._home_of for record in records):
             return records
         now_ms = to_epoch_ms(self._clock())
         due_now: list[Record] = []
@@ -234,9 +235,9 @@ class Loop:
             partition = (record.topic() or "", record.partition() or 0)
             if partition in held:
                 continue
-            if partition[0] in self._retry_topics and due_ms(record) > now_ms:
+            if partition[0] in self._home_of and (left_ms := wait_ms(record, now_ms, self._policy)):
                 held.add(partition)
-                self._held[partition] = due_ms(record)
+                self._held[partition] = now_ms + left_ms
                 self._source.hold(partition, record.offset() or 0)
             else:
                 due_now.append(record)

@@ -32,13 +32,12 @@ class Record(Protocol):
 
 
 class Output(NamedTuple):
-    """One record to publish; `partition` -1 lets the key decide."""
+    """One record to publish; its key decides on the partition."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
-    partition: int = -1
 
 
 class Delivery(NamedTuple):

@@ -1,8 +1,9 @@
--- What each order has counted as, so that an event that is read twice counts once, and an order
--- that failed and was decided later moves from one count to the other.
+-- What each order counts as, so that an event that is read twice counts once, and an order that
+-- failed and was decided, in whatever order that is read, moves from one count to the other.
 CREATE TABLE counted (
     order_id text PRIMARY KEY,
-    outcome text NOT NULL
+    outcome text NOT NULL,
+    failed boolean NOT NULL
 );
 
 CREATE TABLE per_outcome (
