@@ -1,0 +1,138 @@
+"""Each order counts once, as the last thing that it became."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderstream.analytics import rules
+from orderstream.analytics.rules import BUCKET_MAX, Changes, Counted, Failed, count
+from tests.builders import NOON, an_order, rejected, reserved
+
+T = TypeVar("T")
+
+SOON = NOON + timedelta(milliseconds=5)
+NEXT_MINUTE = NOON + timedelta(minutes=1)
+MUGS = an_order(("MUG", 2), ("MUG", 1), ("CAP", 1))
+OTHER = an_order(("CAP", 9), ("MUG", 1), order_id="x")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Counted]]:
+    """Events of a few orders, some said twice, in any order and cut into batches."""
+    events: list[Counted] = []
+    for number in range(draw(st.integers(1, 5))):
+        order = an_order(("MUG", number + 1), order_id=number)
+        decided = draw(st.sampled_from([reserved(order, SOON), rejected(order, at=SOON)]))
+        failed = Failed(order.key, NEXT_MINUTE)
+        events += draw(st.lists(st.sampled_from([decided, failed]), max_size=4))
+    events = draw(st.permutations(events))
+    cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=3)))
+    return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])]
+
+
+def summed(*batches: Sequence[Counted]) -> Changes:
+    """Count batch after batch, as the store adds them up."""
+    total = Changes()
+    for batch in batches:
+        changes = count(batch, total.standings)
+        total.standings |= changes.standings
+        total.outcomes = added(total.outcomes, changes.outcomes)
+        total.per_minute = added(total.per_minute, changes.per_minute)
+        total.sold = added(total.sold, changes.sold)
+        total.lost = added(total.lost, changes.lost)
+        total.latency = added(total.latency, changes.latency)
+    return total
+
+
+def added(one: Counter[T], other: Counter[T]) -> Counter[T]:
+    """Add, and leave out what is zero then."""
+    total = Counter(one)
+    total.update(other)
+    return Counter({name: number for name, number in total.items() if number})
+
+
+class TestCount:
+    def test_a_reserved_order_is_sold_and_timed(self) -> None:
+        total = summed([reserved(MUGS, SOON)])
+        assert total.outcomes == {"CONFIRMED": 1}
+        assert total.per_minute == {(NOON, "CONFIRMED"): 1}
+        assert (total.sold, total.lost) == ({"MUG": 3, "CAP": 1}, {})
+        assert total.latency == {rules.bucket(5): 1}
+
+    def test_a_rejected_order_loses_what_was_short_and_no_more(self) -> None:
+        total = summed([rejected(OTHER, "CAP", at=SOON)])
+        assert total.outcomes == {"REJECTED": 1}
+        assert (total.sold, total.lost) == ({}, {"CAP": 9})
+
+    def test_a_failed_order_counts_in_its_minute_and_has_no_latency(self) -> None:
+        total = summed([Failed("1", NEXT_MINUTE + timedelta(seconds=59))])
+        assert total.outcomes == {"FAILED": 1}
+        assert total.per_minute == {(NEXT_MINUTE, "FAILED"): 1}
+        assert total.latency == {}
+
+    @pytest.mark.parametrize("event", [reserved(MUGS), rejected(MUGS), Failed("1", NOON)])
+    def test_what_is_said_twice_counts_once(self, event: Counted) -> None:
+        once = summed([event])
+        assert summed([event, event]) == summed([event], [event]) == once
+
+    def test_the_first_decision_stands(self) -> None:
+        once = summed([reserved(MUGS)])
+        assert summed([reserved(MUGS)], [rejected(MUGS, at=NEXT_MINUTE)]) == once
+
+    def test_a_failure_gives_way_to_a_decision_but_stays_in_its_minute(self) -> None:
+        total = summed([Failed("1", NOON)], [reserved(MUGS, NEXT_MINUTE)])
+        assert total.outcomes == {"CONFIRMED": 1}
+        assert total.per_minute == {(NOON, "FAILED"): 1, (NEXT_MINUTE, "CONFIRMED"): 1}
+
+    def test_a_failure_read_after_the_decision_changes_the_minute_only(self) -> None:
+        total = summed([reserved(MUGS, NEXT_MINUTE)], [Failed("1", NOON)])
+        assert total == summed([Failed("1", NOON)], [reserved(MUGS, NEXT_MINUTE)])
+
+    @given(histories())
+    def test_any_order_and_any_batching_add_up_to_the_same(
+        self, batches: list[list[Counted]]
+    ) -> None:
+        events = [event for batch in batches for event in batch]
+        in_order = sorted(events, key=lambda event: (event.key, type(event).__name__))
+        assert summed(*batches) == summed(in_order)
+
+    @given(histories())
+    def test_every_order_has_one_outcome(self, batches: list[list[Counted]]) -> None:
+        keys = {event.key for batch in batches for event in batch}
+        assert sum(summed(*batches).outcomes.values()) == len(keys)
+
+
+class TestLatency:
+    @given(st.floats(0, 2**29, allow_nan=False))
+    def test_a_bucket_holds_it_and_says_at_most_a_fifth_more(self, ms: float) -> None:
+        said = rules.latency_ms(rules.bucket(ms))
+        assert ms <= said * (1 + 1e-9)
+        assert said <= max(ms, 1) * 1.2
+
+    @pytest.mark.parametrize(("ms", "bucket"), [(-5, 0), (0, 0), (1, 0), (2, 4), (1e300, 120)])
+    def test_the_ends_are_closed(self, ms: float, bucket: int) -> None:
+        assert rules.bucket(ms) == bucket <= BUCKET_MAX
+
+    @pytest.mark.parametrize(
+        ("histogram", "quantile", "ms"),
+        [
+            ({}, 0.5, None),
+            ({4: 0}, 0.5, None),
+            ({4: 1}, 0.0, 2.0),
+            ({4: 1}, 1.0, 2.0),
+            ({0: 50, 8: 50}, 0.5, 1.0),  # The 50th of 100 is still in the first bucket.
+            ({0: 50, 8: 50}, 0.51, 4.0),
+            ({8: 1, 0: 99}, 0.99, 1.0),
+            ({8: 1, 0: 99}, 0.991, 4.0),
+        ],
+    )
+    def test_a_quantile_is_what_so_many_did_not_exceed(
+        self, histogram: dict[int, int], quantile: float, ms: float | None
+    ) -> None:
+        assert rules.quantile_ms(histogram, quantile) == ms
