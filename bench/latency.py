@@ -15,9 +15,10 @@ import msgspec
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from bench.harness import Broken, Figure, Installation, folder, installation, keep, load, say
-from orderstream.cli.load_engine import Engine, Plan, Tally
+from orderstream.cli.load_engine import Engine
 from orderstream.cli.load_histogram import Histogram
 from orderstream.cli.load_http import post_request
+from orderstream.cli.load_plan import Plan, Tally
 from orderstream.runtime.settings import Settings
 
 SECONDS = 10

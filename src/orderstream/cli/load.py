@@ -53,7 +53,11 @@ def load(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Orders a second, by timetable; not set: as fast as it goes."),
+        typer.Option(
+            min=0.1,
+            max=1_000_000,
+            help="Orders a second, by timetable; not set: as fast as it goes.",
+        ),
     ] = None,
     connections: Annotated[int, typer.Option(min=1, max=10_000, help="HTTP connections.")] = 64,
     seconds: Annotated[
