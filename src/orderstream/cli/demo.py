@@ -4,8 +4,10 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 from rich.console import Console
@@ -16,6 +18,7 @@ from orderstream.cli.app import app
 from orderstream.contract.errors import OrderstreamError
 
 DECIDED_TIMEOUT_S = 30.0
+EVERY_S = 1.0
 
 console = Console(highlight=False)
 
@@ -63,6 +66,25 @@ def demo(
         "[bold green]Everything held.[/]" if held else "[bold red]Not everything held.[/]"
     )
     sys.exit(0 if held else 1)
+
+
+def keep_placing(order: str, stopping: threading.Event) -> None:
+    """Place one of these orders every second, for screens to have something to show.
+
+    A service that is away is tried again with the next order.
+    """
+    import httpx
+
+    with httpx.Client(base_url=order, timeout=5, trust_env=False) as client:
+        for _, body, _ in cycle(ORDERS):
+            if stopping.wait(EVERY_S):
+                return
+            new_id = f"demo-{uuid4().hex[:12]}"
+            fresh = body | {name: new_id for name in ("orderId", "order_id") if name in body}
+            try:
+                client.post("/api/orders", json=fresh).raise_for_status()
+            except httpx.HTTPError as error:
+                console.print(f"[yellow]a demo order was not placed:[/] {escape(str(error))}")
 
 
 def _run(home: Path, seconds: float) -> bool:

@@ -47,7 +47,12 @@ def up(
         list[str] | None,
         typer.Option(help="More workers of a service: inventory=2. May be repeated."),
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Show no log lines of the services.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Place an order every second, to have some to look at.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show no log lines of the services.")
+    ] = False,
 ) -> None:
     """Start Kafka, PostgreSQL and every service here; restart what dies; Ctrl-C stops it all."""
     stopping = threading.Event()
@@ -62,6 +67,11 @@ def up(
     with everything(given, brokers, parse_workers(workers or []), show, stopping) as running:
         if not stopping.is_set():
             greet(running)
+            if demo:
+                from orderstream.cli.demo import keep_placing
+
+                placing = (running.settings.address("order"), stopping)
+                threading.Thread(target=keep_placing, args=placing, daemon=True).start()
             running.supervise(stopping)
         console.print("\n[bold]Stopping[/] ...")
     console.print("Stopped. Your data is kept in", str(running.settings.home), soft_wrap=True)

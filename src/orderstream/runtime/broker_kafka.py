@@ -68,6 +68,11 @@ def error_of(exception: KafkaException) -> KafkaError:
     return exception.args[0]
 
 
+def _is_the_end(error: KafkaError) -> bool:
+    """Tell whether a client can do nothing more; a consumer's fatal errors lack the fatal flag."""
+    return error.code() in _FENCED or error.code() == KafkaError._FATAL or error.fatal()
+
+
 class KafkaSource:
     """A member of a consumer group; `starts` gives the positions of a stage that keeps its own.
 
@@ -138,7 +143,7 @@ class KafkaSource:
     def _reported(self, message: Message) -> None:
         error = message.error()
         assert error is not None
-        if error.code() in _FENCED or error.fatal():
+        if _is_the_end(error):
             raise Fenced(f"this worker's place in the group was taken: {error.str()}")
         if error.code() in _PASSING or error.retriable():
             log.debug("consumer reported", error=error.str())
@@ -403,7 +408,7 @@ def _as_unavailable() -> Generator[None]:
         yield
     except KafkaException as exception:
         error = error_of(exception)
-        if error.code() in _FENCED:
+        if _is_the_end(error):
             raise Fenced(error.str()) from exception
         raise Unavailable(f"Kafka is away or refused: {error.str()}") from exception
 
