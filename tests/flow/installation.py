@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ import psutil
 from orderstream.local.processes import free_port
 from tests.waiting import until
 
+COMMAND = (sys.executable, "-m", "orderstream")
 SERVICES = ("order", "inventory", "view", "notification", "analytics")
 UP_TIMEOUT_S = 90.0
 
@@ -33,6 +34,7 @@ class Installation:
     env: dict[str, str]
     process: subprocess.Popen[bytes]
     log: Path
+    command: Sequence[str] = COMMAND
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10, trust_env=False))
 
     def url(self, service: str) -> str:
@@ -57,8 +59,9 @@ class Installation:
     def run(self, *arguments: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
         """Run an `orderstream` command as a user would in another terminal."""
         return subprocess.run(
-            [sys.executable, "-m", "orderstream", *arguments],
+            [*self.command, *arguments],
             env=self.env,
+            cwd=self.home,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -104,8 +107,10 @@ class Installation:
 
 
 @contextmanager
-def installation(**settings: str) -> Generator[Installation]:
-    """Run `orderstream up` until the end of the block."""
+def installation(
+    *options: str, command: Sequence[str] = COMMAND, **settings: str
+) -> Generator[Installation]:
+    """Run `orderstream up`, in its data folder, until the end of the block."""
     # Not under pytest's folder: PostgreSQL may run as another user, who cannot look in there.
     home = Path(tempfile.mkdtemp(prefix="orderstream-test-"))
     home.chmod(0o755)
@@ -119,13 +124,14 @@ def installation(**settings: str) -> Generator[Installation]:
     log = home / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "orderstream", "up"],
+            [*command, "up", *options],
             env=env,
+            cwd=home,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    running = Installation(home, env, process, log)
+    running = Installation(home, env, process, log, command)
     try:
         until(lambda: _is_up(running), UP_TIMEOUT_S, "orderstream is up")
         yield running
