@@ -44,8 +44,7 @@ def lag(
 ) -> None:
     """Show how far each service is behind in the topics it reads.
 
-    The end of a transaction takes an offset too, so a service that has read
-    everything may still be `behind` by one in each partition.
+    0 is exact. Of what is not read yet, the end of each transaction counts too.
     """
     current = settings.load_resolved(database=False)
     admin = admin_of(current)
@@ -80,7 +79,7 @@ def _lags(admin: "Admin", current: "Settings") -> list[tuple[str, list["Lag"]]]:
     from orderstream.flow import flow
 
     return [
-        (step.service, admin.lag(current.group(step.service), step.reads))
+        (step.service, admin.past_markers(admin.lag(current.group(step.service), step.reads)))
         for step in flow(current.topics)
         if step.reads
     ]

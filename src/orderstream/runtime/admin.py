@@ -1,10 +1,12 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import (
+    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -21,6 +23,7 @@ from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
 
 TIMEOUT_S = 5.0
+LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class TopicInfo:
 class Lag:
     """How far a group is behind in one partition.
 
-    Transactions end with a marker that takes an offset, so `behind` counts up to one too many
-    for each transaction not read yet.
+    A transaction ends with a marker that takes an offset, so of what is not read yet `behind`
+    counts one too many for each. Where only markers are left (`all_read`), it is 0.
     """
 
     group: str
@@ -46,18 +49,20 @@ class Lag:
     partition: int
     committed: int | None
     end: int
+    all_read: bool = False
 
     @property
     def behind(self) -> int:
-        """Offsets between what is committed and the end."""
-        return self.end - (self.committed or 0)
+        """Offsets between what is committed and the end; 0 when none of them is a record."""
+        return 0 if self.all_read else self.end - (self.committed or 0)
 
 
 class Admin:
     """One cluster. Every method raises Unavailable when it does not answer."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self._client: Any = AdminClient(config | {"log_level": 2})  # Its stubs are incomplete.
+        self._config = config | {"log_level": 2}
+        self._client: Any = AdminClient(self._config)  # Its stubs are incomplete.
 
     def brokers(self) -> list[str]:
         """Return the brokers' addresses."""
@@ -165,3 +170,43 @@ class Admin:
         }
         ends = self.ends(partitions)
         return [Lag(group, t, n, committed.get((t, n)), ends[t, n]) for t, n in partitions]
+
+    def past_markers(self, lags: Sequence[Lag]) -> list[Lag]:
+        """Return the lags with `all_read` told apart, by looking what follows; up to 2 s."""
+        read = self._without_records(
+            {(lag.topic, lag.partition): lag.committed or 0 for lag in lags if lag.behind}
+        )
+        return [replace(lag, all_read=(lag.topic, lag.partition) in read) for lag in lags]
+
+    def _without_records(self, since: dict[tuple[str, int], int]) -> set[tuple[str, int]]:
+        """Return the partitions in which no record follows, only markers, by looking there."""
+        if not since:
+            return set()
+        consumer = Consumer(
+            self._config
+            | {
+                "group.id": "orderstream-lag",  # Never joined: partitions are assigned by hand.
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        ended: set[tuple[str, int]] = set()
+        seen: set[tuple[str, int]] = set()
+        deadline = monotonic() + LOOK_S
+        try:
+            consumer.assign([TopicPartition(*at, offset) for at, offset in since.items()])
+            while len(seen) < len(since) and monotonic() < deadline:
+                for message in consumer.consume(500, 0.05):
+                    at = (message.topic() or "", message.partition() or 0)
+                    error = message.error()
+                    if at not in seen and error and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
+                        ended.add(at)
+                    seen.add(at)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        finally:
+            consumer.close()
+        return ended
