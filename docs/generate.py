@@ -1,0 +1,120 @@
+"""Writes the parts of docs/settings.md and docs/cli.md that say what the code says.
+
+`python docs/generate.py` brings them up to date; tests/test_documented.py fails until they are.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from annotated_types import Ge, Le
+
+from orderstream.cli import app as root
+from orderstream.cli import commands
+from orderstream.runtime.settings import Settings
+
+del commands  # Imported for its effect: it registers every subcommand.
+
+HERE = Path(__file__).parent
+BEGIN = "<!-- From here on written by docs/generate.py -->\n"
+
+
+def settings_part() -> str:
+    """Return the table of settings."""
+    lines = ["| setting | default | allowed | what it is |", "| --- | --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "the user's data folder" if name == "home" else _value(field.default)
+        lines.append(
+            f"| `{field.validation_alias}` | {default} | {_allowed(field)} | {field.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def _allowed(field: Any) -> str:
+    choices = [
+        choice
+        for kind in (field.annotation, *get_args(field.annotation))
+        if get_origin(kind) is Literal
+        for choice in get_args(kind)
+    ]
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    least = [limit.ge for limit in field.metadata if isinstance(limit, Ge)]
+    most = [limit.le for limit in field.metadata if isinstance(limit, Le)]
+    if least and most:
+        return f"{least[0]} to {most[0]}"
+    return f"from {least[0]} on" if least else ""
+
+
+def cli_part() -> str:
+    """Return a section for every command."""
+    found = dict(commands_below(typer.main.get_command(root.app), ("orderstream",)))
+    return "\n".join(_section(words, found[words]) for words in sorted(found))
+
+
+def commands_below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each command that does something, by its words."""
+    children: dict[str, Any] = getattr(command, "commands", {})
+    if not children:
+        yield words, command
+    for name, child in children.items():
+        yield from commands_below(child, (*words, name))
+
+
+def _section(words: tuple[str, ...], command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    shown = [o for o in options if not {"--help", "--json"} & set(o.opts)]
+    usage = [*words, *(_placeholder(argument) for argument in arguments)]
+    if command.context_settings.get("allow_extra_args"):
+        usage.append("[ARGUMENTS...]")
+    if shown:
+        usage.append("[OPTIONS]")
+    if any("--json" in o.opts for o in options):
+        usage.append("[--json]")
+    lines = [f"### `{' '.join(usage)}`\n", f"{_text(command.help)}\n"]
+    if arguments or shown:
+        lines += ["| | default | |", "| --- | --- | --- |"]
+        lines += [f"| `{_placeholder(a)}` | | {_text(a.help)} |" for a in arguments]
+        lines += [f"| {_names(o)} | {_default(o)} | {_text(o.help)} |" for o in shown]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _text(said: str | None) -> str:
+    return " ".join((said or "").split()).replace("|", "\\|")
+
+
+def _placeholder(argument: Any) -> str:
+    shown = argument.metavar or argument.name.upper()
+    return shown if argument.required else f"[{shown.strip('[]')}]"
+
+
+def _names(option: Any) -> str:
+    value = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
+    return ", ".join(f"`{name}{value}`" for name in [*option.opts, *option.secondary_opts])
+
+
+def _default(option: Any) -> str:
+    value = option.default
+    return "" if value in (None, False, "", []) or callable(value) else f"`{value}`"
+
+
+PARTS: dict[str, Callable[[], str]] = {"settings.md": settings_part, "cli.md": cli_part}
+
+
+def current(name: str) -> str:
+    """Return the page as it has to be: what people wrote, then what the code says."""
+    written, found, _ = (HERE / name).read_text("utf-8").partition(BEGIN)
+    assert found, f"docs/{name} has no line {BEGIN!r}"
+    return f"{written}{found}\n{PARTS[name]()}"
+
+
+if __name__ == "__main__":
+    for name in PARTS:
+        (HERE / name).write_text(current(name), "utf-8")
