@@ -1,0 +1,76 @@
+"""Stages that run in threads, as their services run them."""
+
+from contextlib import ExitStack
+from threading import Thread
+
+from orderstream import wiring
+from orderstream.inventory.store_postgres import PostgresStock
+from orderstream.runtime.database import Database
+from orderstream.runtime.observe import StageMetrics
+from orderstream.runtime.settings import Settings
+
+
+class Worker:
+    """One worker of inventory: its loop, in a thread, until it is stopped or has to stop."""
+
+    def __init__(self, settings: Settings, number: int = 0) -> None:
+        settings = settings.model_copy(update={"worker": number})
+        self._database = Database(settings.dsn(), "inventory")
+        stage = wiring.stage_parts("inventory", settings, self._database).stage
+        self._loop = wiring.stage_loop(
+            stage, settings, self._database, StageMetrics(f"inventory-{number}")
+        )
+        self.ended_with: BaseException | None = None
+        self._stopped = False
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run()
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            self.ended_with = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop after the batch in hand, as at a SIGTERM. May be called again."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._loop.stop()
+        self._thread.join(30)
+        assert self.ended
+        self._loop.close()
+        self._database.close()
+
+
+class Workers:
+    """Starts workers, and stops them all when the test is over."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def start(self, settings: Settings, number: int = 0) -> Worker:
+        worker = Worker(settings, number)
+        self._stack.callback(worker.stop)
+        return worker
+
+
+def stock(settings: Settings, **on_hand: int) -> None:
+    """Put goods on the shelf."""
+    database = Database(settings.dsn(), "inventory")
+    PostgresStock(database).set_on_hand(list(on_hand.items()))
+    database.close()
+
+
+def reserved_of(settings: Settings, sku: str) -> int:
+    """Return how many pieces are set aside."""
+    database = Database(settings.dsn(), "inventory")
+    try:
+        level = PostgresStock(database).level(sku)
+        return level.reserved if level else 0
+    finally:
+        database.close()
