@@ -33,6 +33,8 @@ from orderstream.runtime.stage import Output, Partition, Positions, Record
 SESSION_TIMEOUT_MS = 6_000
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_S = 5.0
+# More than the largest record that may be read: a dead letter is that record with more headers.
+MESSAGE_BYTES_MAX = 4_194_304
 CALL_BUDGET_S = 12.0  # All repeats of one transaction call; below the transaction's timeout.
 
 _FENCED = frozenset(
@@ -94,6 +96,8 @@ class KafkaSource:
         self._starts = starts
         self._offset_reset = offset_reset
         self._unplaced: str | None = None  # Why an assignment could not be given its positions.
+        self._came: set[Partition] = set()  # During the poll under way.
+        self._went: set[Partition] = set()
         self._consumer = Consumer(
             config
             | {
@@ -125,6 +129,8 @@ class KafkaSource:
         return self._consumer
 
     def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
+        self._came.clear()
+        self._went.clear()
         first = self._consumer.poll(wait_s)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
@@ -133,6 +139,10 @@ class KafkaSource:
         messages = [first]
         if records_max > 1:
             messages += self._consumer.consume(records_max - 1, linger_s)
+        if self._went:
+            if self._went & self._came:
+                raise TransactionAborted("partitions were taken away and given back")
+            messages = [m for m in messages if _partition_of(m) not in self._went]
         faults = [message for message in messages if message.error() is not None]
         if not faults:
             return messages
@@ -173,7 +183,7 @@ class KafkaSource:
     def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return the partitions with the offsets to start from."""
         if self._starts is not None:
-            stored = self._starts((p.topic, p.partition) for p in partitions)
+            stored = self._starts.load((p.topic, p.partition) for p in partitions)
             self.show_progress(stored)
             committed = [
                 TopicPartition(p.topic, p.partition, stored.get((p.topic, p.partition), -1))
@@ -181,22 +191,32 @@ class KafkaSource:
             ]
         else:
             committed = self._consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S)
-        placed: list[TopicPartition] = []
+        new: list[TopicPartition] = []
         for partition in committed:
             if partition.error is not None:
                 raise KafkaException(partition.error)
             if partition.offset < 0:
                 partition.offset = self._first_offset(partition)
-            placed.append(partition)
-        return placed
+                new.append(partition)
+        if new and self._offset_reset != "earliest":
+            self._begin(new)
+        return committed
 
     def _first_offset(self, partition: TopicPartition) -> int:
         low, high = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
         return low if self._offset_reset == "earliest" else high
 
+    def _begin(self, partitions: list[TopicPartition]) -> None:
+        """Commit where a new group begins: after a crash "latest" would be another place."""
+        if self._starts is None:
+            self._consumer.commit(offsets=partitions, asynchronous=False)
+        else:
+            self._starts.begin({(p.topic, p.partition): p.offset for p in partitions})
+
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions assigned", partitions=_names(partitions))
-        if self._starts is None:
+        self._came.update((p.topic, p.partition) for p in partitions)
+        if self._starts is None and self._offset_reset == "earliest":
             consumer.incremental_assign(partitions)
             return
         try:
@@ -210,8 +230,10 @@ class KafkaSource:
         consumer.incremental_assign(placed)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # The loop polls only between transactions, so nothing of these is unfinished here.
+        # The loop polls only between transactions, so nothing of these is unfinished but what
+        # the poll under way has in hand already: it leaves that out.
         log.info("partitions taken away", partitions=_names(partitions))
+        self._went.update((p.topic, p.partition) for p in partitions)
         with suppress(KafkaException):  # Lost partitions may be gone from the assignment already.
             consumer.incremental_unassign(partitions)
 
@@ -259,8 +281,12 @@ class KafkaSink:
                 "partitioner": "murmur2_random",
                 "linger.ms": 20,  # A commit flushes at once; this only fills the batches before.
                 "retry.backoff.ms": 10,
+                # A rebootstrap forgets the brokers but not who is the group's coordinator, and
+                # send_offsets then waits for a broker that is gone, whatever its timeout says.
+                "metadata.recovery.strategy": "none",
                 "queue.buffering.max.messages": 1_000_000,
                 "compression.type": "none",
+                "message.max.bytes": MESSAGE_BYTES_MAX,
                 "log_level": 4,
             }
         )
@@ -311,7 +337,7 @@ class KafkaSink:
         try:
             self._call(producer, producer.abort_transaction, aborting=True)
         except TransactionAborted:
-            self._discard()
+            return  # Thrown away: its successor's `ready` ends what it left open.
 
     def send(self, outputs: Sequence[Output]) -> None:
         if self._plain is None:
@@ -322,6 +348,7 @@ class KafkaSink:
                     "acks": "all",
                     "partitioner": "murmur2_random",
                     "message.timeout.ms": 10_000,
+                    "message.max.bytes": MESSAGE_BYTES_MAX,
                     "log_level": 4,
                 }
             )
@@ -421,6 +448,10 @@ def _if_still_assigned() -> Generator[None]:
     except KafkaException as exception:
         if error_of(exception).code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
             raise Unavailable(error_of(exception).str()) from exception
+
+
+def _partition_of(message: Message) -> Partition:
+    return message.topic() or "", message.partition() or 0
 
 
 def _names(partitions: Iterable[TopicPartition]) -> str:
