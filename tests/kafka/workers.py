@@ -5,6 +5,7 @@ from threading import Thread
 
 from orderstream import wiring
 from orderstream.inventory.store_postgres import PostgresStock
+from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import Database
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.settings import Settings
@@ -34,6 +35,13 @@ class Worker:
     @property
     def ended(self) -> bool:
         return not self._thread.is_alive()
+
+    def has_joined(self, settings: Settings) -> bool:
+        """Tell whether its group has committed where it begins."""
+        lags = Admin(settings.kafka()).lag(
+            settings.group("inventory"), [settings.topics.order_created]
+        )
+        return all(lag.committed is not None for lag in lags)
 
     def stop(self) -> None:
         """Stop after the batch in hand, as at a SIGTERM. May be called again."""

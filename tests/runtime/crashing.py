@@ -186,7 +186,7 @@ def _new_loop(
 ) -> Loop:
     in_store = stage.keeps is Keeps.OFFSETS_IN_STORE
     positions = StoredPositions(database) if in_store else None
-    source = MemorySource(broker, GROUP, stage.reads, positions.load if positions else None)
+    source = MemorySource(broker, GROUP, stage.reads, positions)
     return Loop(
         stage,
         GROUP,

@@ -55,6 +55,7 @@ class TestInTheRetryTopic:
         [
             (ATTEMPTS, b"\xff" * 5000),
             (ATTEMPTS, b"\xff" * 4),
+            (ATTEMPTS, b"\xff\xff\xff\xfe"),
             (DUE, b"\x7f" + b"\xff" * 7),
             (DUE, b"\x7f" * 500),
             ("kafka_original-topic", b"nobody-made-this"),
@@ -71,6 +72,28 @@ class TestInTheRetryTopic:
         )
         assert [r.value() for r in broker.log(TOPICS.order_created_dead)] == [b"\x00garbage"]
         assert {r.key() for r in broker.log(TOPICS.inventory_reserved)} == {b"2", b"3"}
+
+
+class TestAnOrderOfAnotherProgram:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b'{"orderId":1,"items":[{"sku":"MUG","qty":1}],"createdAt":"2026-01-01T00:00:00"}',
+            b'{"orderId":1,"items":[{"sku":"MUG","qty":1}],"userId":"a\\u0000b"}',
+            b'{"orderId":1,"items":[{"sku":"MUG","qty":1000001}]}',
+            b'{"orderId":1,"items":['
+            + b'{"sku":"MUG","qty":1},' * 500
+            + b'{"sku":"MUG","qty":1}]}',
+            b'{"orderId":1,"items":[{"sku":"MUG","qty":1}],"x":' + b"[" * 9999 + b"]" * 9999 + b"}",
+        ],
+        ids=["no-zone", "nul", "quantity", "items", "deep"],
+    )
+    def test_beyond_the_limits_is_parked_before_anything_is_reserved(
+        self, run: Run, value: bytes
+    ) -> None:
+        broker = run(Output(TOPICS.order_created, b"1", value, []), created(2))
+        assert [r.value() for r in broker.log(TOPICS.order_created_dead)] == [value]
+        assert [r.key() for r in broker.log(TOPICS.inventory_reserved)] == [b"2"]
 
 
 class TestTheSameOrderId:

@@ -2,6 +2,7 @@ from itertools import count
 
 import pytest
 
+from orderstream.contract.errors import Unavailable
 from orderstream.orders.store import Claim, Held
 from orderstream.orders.store_postgres import FIRST_ID, PostgresClaims
 from tests.stores.conftest import Emptied
@@ -124,3 +125,19 @@ class TestIdBlocks:
         assert len(given) == len(set(given)) == 600 - len(claimed)
         assert not claimed & set(given)
         assert claimed | set(given) == set(range(FIRST_ID, FIRST_ID + 600))
+
+
+class TestWithoutTheRowOfTheNextId:
+    def test_no_id_is_given_and_none_claimed_rather_than_one_twice(self, emptied: Emptied) -> None:
+        database = emptied("orders")
+        claims = PostgresClaims(database)
+        with database.transaction() as tx:
+            tx.execute("DELETE FROM id_block")
+        try:
+            with pytest.raises(Unavailable, match="id_block"):
+                claims.id_block(10)
+            with pytest.raises(Unavailable, match="id_block"):
+                claims.claim([an_id("mine")])
+        finally:
+            with database.transaction() as tx:
+                tx.execute("INSERT INTO id_block (next) VALUES (%s)", (FIRST_ID,))

@@ -35,6 +35,20 @@ class TestLoad:
         assert StoredPositions(database).load([]) == {}
 
 
+class TestBegin:
+    def test_keeps_where_a_partition_begins_but_not_twice(self, database: Database) -> None:
+        loaded(database).begin({A: 5})
+        step(database, loaded(database), {A: 9})
+        loaded(database).begin({A: 5, B: 3})
+        assert StoredPositions(database).load([A, B, C]) == {A: 9, B: 3}
+
+    def test_is_a_place_to_advance_from(self, database: Database) -> None:
+        positions = loaded(database)
+        positions.begin({A: 5})
+        step(database, positions, {A: 6})
+        assert StoredPositions(database).load([A]) == {A: 6}
+
+
 class TestAdvance:
     def test_moves_on_from_where_it_was(self, database: Database) -> None:
         positions = loaded(database)

@@ -235,7 +235,7 @@ class TestSetOnHand:
     ) -> None:
         stock.set_on_hand([("CAP", 5), ("MUG", 5)])
         settle(database, wanted(("MUG", 3)))
-        with pytest.raises(TooFew, match="3 of MUG are reserved") as caught:
+        with pytest.raises(TooFew, match=r"too few of MUG .* 3 are reserved") as caught:
             stock.set_on_hand([("CAP", 9), ("MUG", 2), ("NEW", 1)])
         assert (caught.value.sku, caught.value.reserved) == ("MUG", 3)
         assert level(stock, "CAP") == (5, 0)

@@ -7,16 +7,24 @@ so fields may be added; a removed or retyped field needs a new version (design.m
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from orderstream.contract.errors import Malformed
-from orderstream.contract.values import ID_LENGTH_MAX, SKU_LENGTH_MAX, Line, text_fault
+from orderstream.contract.values import (
+    ID_LENGTH_MAX,
+    ITEMS_MAX,
+    QUANTITY_MAX,
+    SKU_LENGTH_MAX,
+    Line,
+    text_fault,
+)
 
 T = TypeVar("T")
 
+Time = Annotated[datetime, Meta(tz=True)]  # One without a zone is a different hour to each reader.
 RejectionReason = Literal["OUT_OF_STOCK", "UNKNOWN_SKU"]
 
 
@@ -37,7 +45,7 @@ class OrderCreated(Event, frozen=True, kw_only=True, rename="camel", gc=False):
 
     items: tuple[Line, ...]
     user_id: int | str | None = None
-    created_at: datetime | None = None
+    created_at: Time | None = None
 
 
 class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -45,8 +53,8 @@ class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
 
     items: tuple[Line, ...]
     user_id: int | str | None
-    ordered_at: datetime
-    decided_at: datetime
+    ordered_at: Time
+    decided_at: Time
 
 
 class InventoryReserved(Decision, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -73,13 +81,16 @@ def decode_created(value: bytes | None) -> OrderCreated:
     The record may come from a program that is not ours, so the limits are checked again here.
     """
     event = _read(_created, value)
-    if not event.items:
-        raise Malformed("an order needs at least one item", "items")
+    if not 1 <= len(event.items) <= ITEMS_MAX:
+        raise Malformed(f"an order has 1 to {ITEMS_MAX} items, not {len(event.items)}", "items")
     if fault := text_fault(event.key, ID_LENGTH_MAX):
         raise Malformed(f"orderId {fault}", "orderId")
+    if event.user_id is not None and (fault := text_fault(str(event.user_id), ID_LENGTH_MAX)):
+        raise Malformed(f"userId {fault}", "userId")
     for line in event.items:
-        if line.qty < 1:
-            raise Malformed(f"qty must be at least 1, is {line.qty}", "items[].qty")
+        if not 1 <= line.qty <= QUANTITY_MAX:
+            said = f"qty must be from 1 to {QUANTITY_MAX:,}, is {line.qty}"
+            raise Malformed(said, "items[].qty")
         if fault := text_fault(line.sku, SKU_LENGTH_MAX):
             raise Malformed(f"sku {fault}", "items[].sku")
     return event
@@ -122,5 +133,5 @@ def _read(decode: Callable[[bytes], T], value: bytes | None) -> T:
         raise Malformed("the record has no value")
     try:
         return decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from error

@@ -55,6 +55,7 @@ class TooFew(Exception):
     """Fewer would be on the shelf than orders have reserved."""
 
     def __init__(self, sku: str, reserved: int) -> None:
-        super().__init__(f"{reserved} of {sku} are reserved: on hand cannot be less than that")
+        why = f"{reserved} are reserved" if reserved else "there cannot be less than none"
+        super().__init__(f"too few of {sku} would be on hand: {why}")
         self.sku = sku
         self.reserved = reserved

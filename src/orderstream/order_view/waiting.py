@@ -3,11 +3,15 @@
 import asyncio
 from typing import Any
 
-from orderstream.contract.errors import Unavailable
+import structlog
+
 from orderstream.order_view.rules import Status
 from orderstream.order_view.store import ViewStore
 
 LOOK_EVERY_S = 0.01
+AFTER_A_FAULT_S = 0.5
+
+log = structlog.get_logger("orderstream.waiting")
 
 
 class Waiting:
@@ -42,8 +46,10 @@ class Waiting:
         while self._waiting:
             try:
                 pages = await asyncio.to_thread(self._store.get, list(self._waiting))
-            except Unavailable:  # The client has its order; it only waits in vain.
-                pages = {}
+            except Exception as error:  # noqa: BLE001 - clients have their orders; they wait in vain
+                log.warning("decisions cannot be looked up", reason=str(error))
+                await asyncio.sleep(AFTER_A_FAULT_S)
+                continue
             for order_key, page in pages.items():
                 if page["status"] != Status.PENDING.name:
                     for future in self._waiting.pop(order_key, []):

@@ -40,11 +40,12 @@ class Conflict:
 
 
 class Unknown(OutcomeUnknown):
-    """The order may be on Kafka, or not: a repeat with this order id is safe."""
+    """The order may be on Kafka, or not; `todo` says how the client finds out without a second."""
 
-    def __init__(self, order_id: int | str, message: str) -> None:
+    def __init__(self, order_id: int | str, message: str, todo: str) -> None:
         super().__init__(message)
         self.order_id = order_id
+        self.todo = todo
 
 
 class Desk:
@@ -73,7 +74,10 @@ class Desk:
         """
         if request.order_id is None and key is None:
             order_id = await self._next_id()
-            await self._publish(order_id, request, traceparent)
+            try:
+                await self._publish(order_id, request, traceparent)
+            except OutcomeUnknown as error:
+                raise await self._unknown(order_id, request, error) from error
             return Accepted(order_id)
         return await self._accept_claimed(request, key, traceparent)
 
@@ -119,7 +123,7 @@ class Desk:
             held = await self._claim(claim)
             if held is None or held.fingerprint != fingerprint:
                 return _conflict(claim.name)
-            order_id, published = held.order_id, held.published
+            order_id, published = held.order_id, self._is_published(claim, held)
             names.append(claim.name)
         if request.order_id is not None:
             claim = Claim.of_order(request.order_id, fingerprint)
@@ -133,12 +137,16 @@ class Desk:
             if held.fingerprint != fingerprint:
                 return _conflict(claim.name)
             order_id = held.order_id
-            published = published or held.published
+            published = published or self._is_published(claim, held)
             names.append(claim.name)
         assert order_id is not None
         if published:
             return Accepted(order_id, replayed=True)
-        await self._publish(order_id, request, traceparent)
+        try:
+            await self._publish(order_id, request, traceparent)
+        except OutcomeUnknown as error:
+            todo = f"Send it again with the same {'orderId' if key is None else 'Idempotency-Key'}"
+            raise Unknown(order_id, str(error), todo + ", and it will be one order.") from error
         self._mark_published(names)
         return Accepted(order_id)
 
@@ -160,7 +168,7 @@ class Desk:
                 held = await asyncio.to_thread(
                     self._store.claim, [claim for claim, _ in batch.values()]
                 )
-            except Unavailable as error:
+            except Exception as error:  # noqa: BLE001 - handed to those who wait
                 for _, future in batch.values():
                     if not future.done():
                         future.set_exception(error)
@@ -170,19 +178,23 @@ class Desk:
                     future.set_result(held[name])
         self._claiming = None
 
+    def _is_published(self, claim: Claim, held: Held) -> bool:
+        return held.published or claim.name in self._published
+
     def _mark_published(self, names: list[str]) -> None:
-        """Note it soon, together with others: until then a repeat only publishes once more."""
+        """Note it soon, together with others: a repeat after a crash only publishes once more."""
         self._published.update(names)
         if self._marking is None:
             self._marking = asyncio.create_task(self._mark_all())
 
     async def _mark_all(self) -> None:
         while self._published:
-            names, self._published = self._published, set[str]()
+            names = sorted(self._published)
             try:
-                await asyncio.to_thread(self._store.published, sorted(names))
-            except Unavailable as error:
-                log.info("claims not marked as published", count=len(names), reason=str(error))
+                await asyncio.to_thread(self._store.published, names)
+            except Exception as error:  # noqa: BLE001 - costs a repeat one more record, no more
+                log.warning("claims not marked as published", count=len(names), reason=str(error))
+            self._published.difference_update(names)
         self._marking = None
 
     # Publishing ----------------------------------------------------------------------------
@@ -196,26 +208,27 @@ class Desk:
         )
         key = order.key.encode()
         headers = self._envelope.headers(key, now, traceparent)
-        try:
-            await self._publisher.publish(self._topic, key, encode(order), headers)
-        except OutcomeUnknown as error:
-            await self._remember_unknown(order_id, request)
-            raise Unknown(order_id, str(error)) from error
+        await self._publisher.publish(self._topic, key, encode(order), headers)
 
-    async def _remember_unknown(self, order_id: int | str, request: Request) -> None:
-        """Claim the id that the client is told to retry with, so that the retry is one order."""
-        if request.order_id is not None:
-            return
+    async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
+        """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""
         retried = Request(order_id, request.user_id, request.items)
         claim = Claim.of_order(order_id, retried.fingerprint())
         try:
             await asyncio.to_thread(self._store.unknown, [claim])
-        except Unavailable as error:
+        except Unavailable as store_error:
             log.error(
                 "an order of unknown outcome could not be claimed",
                 event_id=event_id(str(order_id), "order.created"),
-                reason=str(error),
+                reason=str(store_error),
             )
+            todo = (
+                f"Look at /api/orders/{order_id} in a while, and send it again if it is not there."
+            )
+            return Unknown(order_id, str(error), todo)
+        return Unknown(
+            order_id, str(error), "Send it again with this orderId, and it will be one order."
+        )
 
     # Order ids -----------------------------------------------------------------------------
 

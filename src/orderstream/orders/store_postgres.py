@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import Connection
 
+from orderstream.contract.errors import Unavailable
 from orderstream.orders.rules import number_of
 from orderstream.orders.store import Claim, Held
 from orderstream.runtime.database import Database
@@ -34,7 +35,7 @@ class PostgresClaims:
     def claim(self, claims: Sequence[Claim]) -> dict[str, Held | None]:
         """See ClaimStore. One commit for all of them."""
         with self._database.transaction() as tx:
-            (next_id,) = tx.execute(NEXT_ID).fetchone() or (FIRST_ID,)
+            next_id = _the_row(tx.execute(NEXT_ID).fetchone())
             mine = [claim for claim in claims if not _given(claim, next_id)]
             if mine:
                 _insert(tx, mine)
@@ -54,9 +55,15 @@ class PostgresClaims:
     def id_block(self, size: int) -> list[int]:
         """See ClaimStore. Numbers that clients have claimed are left out."""
         with self._database.transaction() as tx:
-            (first,) = tx.execute(TAKE_BLOCK, (size, size)).fetchone() or (FIRST_ID,)
+            first = _the_row(tx.execute(TAKE_BLOCK, (size, size)).fetchone())
             taken = {n for (n,) in tx.execute(CLAIMED_IN_BLOCK, (first, first + size))}
         return [number for number in range(first, first + size) if number not in taken]
+
+
+def _the_row(row: tuple[int] | None) -> int:
+    if row is None:  # To begin again would give ids twice.
+        raise Unavailable("orders.id_block has lost its row: put in `next`, above every order id")
+    return row[0]
 
 
 def _given(claim: Claim, next_id: int) -> bool:

@@ -24,6 +24,7 @@ from orderstream.runtime.broker_kafka import error_of
 
 TIMEOUT_S = 5.0
 LOOK_S = 2.0
+RECORD_BYTES_MAX = 2_097_152  # Twice Kafka's default: a dead letter is a record with more headers.
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ class Admin:
         if not missing:
             return []
         replicas = min(3, len(self.brokers()))
-        config = {"min.insync.replicas": "2" if replicas == 3 else "1"}
+        config = {
+            "min.insync.replicas": "2" if replicas == 3 else "1",
+            "max.message.bytes": str(RECORD_BYTES_MAX),
+        }
         futures = self._client.create_topics(
             [
                 NewTopic(

@@ -3,12 +3,22 @@
 broker_kafka.py is Kafka, broker_memory.py the same rules in memory for tests.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
-Starts = Callable[[Iterable[Partition]], Positions]
+
+class Starts(Protocol):
+    """The positions of a stage that keeps its own."""
+
+    def load(self, partitions: Iterable[Partition]) -> Positions:
+        """Return where to start each partition that was ever read; the others are left out."""
+        ...
+
+    def begin(self, positions: Positions) -> None:
+        """Keep where partitions begin that were never read."""
+        ...
 
 
 class Source(Protocol):

@@ -146,7 +146,7 @@ class MemorySource:
     def rewind(self) -> None:
         self._on_hold.clear()
         committed = (
-            self._starts(self._partitions)
+            self._starts.load(self._partitions)
             if self._starts
             else self._broker.committed.get(self._group, {})
         )

@@ -8,18 +8,27 @@ from datetime import datetime
 import msgspec
 import psycopg
 from psycopg import Connection, errors
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 
-STATEMENT_TIMEOUT_MS = 30_000
-LOCK_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_S = 30.0
+LOCK_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5
 
 _encode = msgspec.json.Encoder().encode
 # Perhaps also of an escaped backslash before such a letter: the slow way is right for all.
 _OTHER_ESCAPE = re.compile(r"\\[bfnrtu]")
+
+
+# A server that vanishes without a word is noticed within 15 s.
+_ALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 def role_of(schema: str) -> str:
@@ -53,23 +62,30 @@ class Database:
     when the connection broke while a commit was under way.
     """
 
-    def __init__(self, dsn: str, schema: str, pool_max: int = 4) -> None:
+    def __init__(
+        self, dsn: str, schema: str, pool_max: int = 4, patience_s: float = STATEMENT_TIMEOUT_S
+    ) -> None:
+        """Open no connection yet; `patience_s` is what one statement may take."""
         options = (
             f"-c search_path={schema} -c role={role_of(schema)}"
-            f" -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
+            f" -c statement_timeout={patience_s * 1000:.0f}"
+            f" -c lock_timeout={min(patience_s, LOCK_TIMEOUT_S) * 1000:.0f}"
             " -c idle_in_transaction_session_timeout=60000"
+            # What was committed stays, whatever the server's default is.
+            " -c synchronous_commit=on"
         )
         self.schema = schema
         self._pool = ConnectionPool(
             make_conninfo(
                 dsn,
+                **(_ALIVE | conninfo_to_dict(dsn)),
                 options=options,
                 application_name=f"orderstream-{schema}",
                 connect_timeout=CONNECT_TIMEOUT_S,
             ),
             min_size=0,  # None is opened before the first use: the schema may not be there yet.
             max_size=pool_max,
-            timeout=CONNECT_TIMEOUT_S,
+            timeout=min(patience_s, CONNECT_TIMEOUT_S),
             max_idle=300,
             reconnect_timeout=1,
             open=True,

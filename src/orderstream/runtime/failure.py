@@ -51,7 +51,7 @@ def after_failure(tries: int, now_ms: int, policy: RetryPolicy) -> Retry | Park:
 
 def tries_before(record: Record) -> int:
     """Count the tries that this record has behind it; 0 for one that is new."""
-    return _number(record, ATTEMPTS, 4)
+    return max(_number(record, ATTEMPTS, 4), 0)
 
 
 def wait_ms(record: Record, now_ms: int, policy: RetryPolicy) -> int:

@@ -52,6 +52,7 @@ from orderstream.runtime.stage import (
 POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
+IDLE_IS_WELL = 5
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -100,26 +101,32 @@ class Loop:
 
     def run(self) -> None:
         """Handle batches until `stop`. Raises Fenced; every other fault is survived."""
-        pause_s = PAUSE_FIRST_S
+        pause_s = 0.0
         recovering = True
+        idle = 0  # Empty polls since the last fault: the records at fault may not be back yet.
         while not self._stopping.is_set():
             try:
                 if recovering:
                     self.recover()
                     recovering = False
-                self.step()
-                pause_s = PAUSE_FIRST_S
-                self._metrics.running()
+                idle = 0 if self.step() else idle + 1
+                if not pause_s or idle in (0, IDLE_IS_WELL):
+                    pause_s = 0.0
+                    self._metrics.running()
+                continue
             except TransactionAborted as error:
                 log.warning("transaction rolled back, taking the batch again", reason=str(error))
                 self._metrics.aborted()
-                recovering = True
+                if pause_s:  # Once is a rebalance or a timeout; again and again it is a fault.
+                    self._metrics.paused(str(error))
+                    self._stopping.wait(pause_s)
             except (Unavailable, OutcomeUnknown) as error:
                 log.warning("paused until a dependency is back", reason=str(error))
                 self._metrics.paused(str(error))
-                recovering = True
-                self._stopping.wait(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+                self._stopping.wait(max(pause_s, PAUSE_FIRST_S))
+            pause_s = min(max(pause_s * 2, PAUSE_FIRST_S), PAUSE_MAX_S)
+            recovering = True
+            idle = 0
 
     def close(self) -> None:
         """Leave the group; what is unfinished is read again by whoever takes over."""
@@ -158,6 +165,10 @@ class Loop:
             return record, self._stage.reads[record.topic() or ""](record)
         except Malformed as error:
             return record, error
+        except Exception as error:  # noqa: BLE001 - must not stop those behind the record
+            malformed = Malformed(f"{type(error).__name__}: {error}")
+            malformed.__cause__ = error
+            return record, malformed
 
     def _handle(self, reads: Sequence[Read]) -> list[Output]:
         """Handle the records in one store transaction, or in several around a bad record."""

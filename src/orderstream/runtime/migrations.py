@@ -35,7 +35,8 @@ def migrate(dsn: str, folders: Mapping[str, Path]) -> list[str]:
                 raise Unavailable("PostgreSQL 15 or newer is needed")
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             for schema, folder in folders.items():
-                _prepare(connection, schema)
+                with connection.transaction():
+                    _prepare(connection, schema)
                 applied += [f"{schema}/{name}" for name in _apply(connection, schema, folder)]
     except psycopg.Error as error:
         raise Unavailable(f"the database could not be set up: {error}") from error

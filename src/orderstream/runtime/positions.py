@@ -35,6 +35,13 @@ class StoredPositions:
         self._known |= stored
         return stored
 
+    def begin(self, positions: Positions) -> None:
+        """Keep where partitions begin that were never read; one that was keeps its position."""
+        rows = [(*at, offset) for at, offset in positions.items()]
+        with self._database.transaction() as tx:
+            tx.execute(_START, _columns(rows))
+        self.load(positions)
+
     def advance(self, tx: Connection, positions: Positions) -> None:
         """Move on, inside the transaction of the rows; `confirm` once it has committed.
 
