@@ -2,9 +2,9 @@
 
 from orderstream.contract.errors import Fenced
 from orderstream.runtime.settings import Settings
+from tests.brokers import OwnKafka
 from tests.builders import an_order
 from tests.conftest import own_settings
-from tests.kafka.conftest import OwnKafka
 from tests.kafka.topics import create, decided, names, put
 from tests.kafka.workers import Worker, Workers, reserved_of, stock
 from tests.waiting import until
