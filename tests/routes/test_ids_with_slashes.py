@@ -1,10 +1,8 @@
 """Ids and SKUs of any characters can be read back, and none is taken for another route."""
 
-import asyncio
 from collections.abc import Iterator
 from urllib.parse import quote
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -16,6 +14,7 @@ from orderstream.order_view.store_postgres import PostgresView
 from orderstream.runtime.database import Database
 from orderstream.runtime.web import web_app
 from tests.builders import NOON, an_order
+from tests.routes.asking import ask, problem_of
 
 TEXTS = ("a/b c", "/a", "a/", "a//b", "x/adjust", "adjust", "100%", "a%2Fb", "a?b#c", "é/ü", "..")
 
@@ -23,22 +22,6 @@ TEXTS = ("a/b c", "/a", "a/", "a//b", "x/adjust", "adjust", "100%", "a%2Fb", "a?
 def encoded(text: str) -> str:
     """Encode every character that can be; dots too, or `..` would be the folder above."""
     return quote(text, safe="").replace(".", "%2E")
-
-
-def ask(app: FastAPI, method: str, path: str, **options: object) -> httpx.Response:
-    """Send one request to the app, without a server."""
-
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)  # pyright: ignore[reportArgumentType]
-
-    return asyncio.run(send())
-
-
-def problem_of(answer: httpx.Response) -> str:
-    """Return the name of the problem that the answer is."""
-    return answer.json()["type"].rpartition(":")[2]
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Numbers over HTTP."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from orderstream.analytics.store import CountStore
 from orderstream.runtime.clock import Clock
-from orderstream.runtime.web import json_response
+from orderstream.runtime.web import Time, json_response
 
 
 def analytics_routes(store: CountStore, clock: Clock) -> APIRouter:
@@ -20,11 +20,11 @@ def analytics_routes(store: CountStore, clock: Clock) -> APIRouter:
 
     @routes.get("/api/analytics/timeseries", summary="Orders by outcome per minute")
     def timeseries(  # pyright: ignore[reportUnusedFunction]
-        since: Annotated[datetime | None, Query(alias="from")] = None,
-        until: Annotated[datetime | None, Query(alias="to")] = None,
+        since: Annotated[Time | None, Query(alias="from")] = None,
+        until: Annotated[Time | None, Query(alias="to")] = None,
     ) -> Response:
-        end = _utc(until) or clock() + timedelta(minutes=1)
-        begin = _utc(since) or end - timedelta(hours=1)
+        end = until or clock() + timedelta(minutes=1)
+        begin = since or end - timedelta(hours=1)
         return json_response({"minutes": store.timeseries(begin, end)})
 
     @routes.get("/api/analytics/top", summary="The SKUs that sold most")
@@ -32,7 +32,3 @@ def analytics_routes(store: CountStore, clock: Clock) -> APIRouter:
         return json_response({"skus": store.top(limit)})
 
     return routes
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

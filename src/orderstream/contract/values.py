@@ -21,6 +21,11 @@ class Line(Struct, frozen=True, gc=False):
     qty: int
 
 
+def has_control_characters(text: str) -> bool:
+    """Tell whether there is a character that no id, SKU or parameter may have."""
+    return not (text.isascii() and text.isprintable()) and _CONTROL.search(text) is not None
+
+
 def text_fault(value: str, length_max: int) -> str | None:
     """Say what is wrong with an id or SKU, or None when it is acceptable."""
     if not value or value.isspace():
@@ -29,7 +34,7 @@ def text_fault(value: str, length_max: int) -> str | None:
         return f"must have at most {length_max} characters, has {len(value)}"
     if value.isascii() and value.isprintable():
         return None
-    if _CONTROL.search(value):
+    if has_control_characters(value):
         return "must not contain control characters"
     try:
         value.encode()

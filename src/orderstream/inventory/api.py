@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -11,10 +12,12 @@ from starlette.concurrency import run_in_threadpool
 
 from orderstream.contract.values import SKU_LENGTH_MAX, text_fault
 from orderstream.inventory.store import StockLevel, StockStore, TooFew
-from orderstream.runtime.web import Problem, json_response
+from orderstream.runtime.web import Problem, json_response, read_body
 
 ON_HAND_MAX = 10**12
 CSV_BYTES_MAX = 16 << 20
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,13}")
 
 OnHand = Annotated[int, Field(ge=0, le=ON_HAND_MAX, strict=True)]
 
@@ -63,10 +66,8 @@ def stock_routes(store: StockStore) -> APIRouter:
         return json_response(shown(_known(sku, store.level(sku))))
 
     @routes.put("/api/stock/{sku:path}", summary="Set what is on hand")
-    def put_stock(sku: str, level: NewLevel, request: HttpRequest) -> Response:  # pyright: ignore[reportUnusedFunction]
-        # Starlette's `path` drops a line break at the end, and MUG is not what was asked for.
-        ended = "\n" if request.scope["path"].endswith("\n") else ""
-        _check(sku + ended, "sku")
+    def put_stock(sku: str, level: NewLevel) -> Response:  # pyright: ignore[reportUnusedFunction]
+        _check(sku, "sku")
         return json_response(shown(_set(store, [(sku, level.onHand)])[0]))
 
     @routes.post(
@@ -75,10 +76,7 @@ def stock_routes(store: StockStore) -> APIRouter:
         openapi_extra={"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
     )
     async def import_stock(request: HttpRequest) -> Response:  # pyright: ignore[reportUnusedFunction]
-        body = await request.body()
-        if len(body) > CSV_BYTES_MAX:
-            raise Problem(413, "too-large", f"A file may have at most {CSV_BYTES_MAX} bytes.")
-        levels = read_csv(body)
+        levels = read_csv(await read_body(request, CSV_BYTES_MAX))
         written = await run_in_threadpool(_set, store, levels)
         return json_response({"imported": len(written)})
 
@@ -105,18 +103,30 @@ def read_csv(body: bytes) -> list[tuple[str, int]]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Problem(422, "invalid-request", "The file is not UTF-8 text.") from None
-    for number, row in enumerate(csv.reader(io.StringIO(text)), 1):
-        if not row or (number == 1 and row[0].strip().lower() == "sku"):
-            continue
-        if len(row) != 2 or not row[1].strip().isdigit() or int(row[1]) > ON_HAND_MAX:
-            said = f"Line {number} is not `sku,onHand` with a whole number of at least 0."
-            raise Problem(422, "invalid-request", said, field=f"line {number}")
-        sku = row[0].strip()
-        _check(sku, f"line {number}")
-        levels[sku] = int(row[1])
+    rows = csv.reader(io.StringIO(text))
+    try:
+        for row in rows:
+            if not row or (rows.line_num == 1 and row[0].strip().lower() == "sku"):
+                continue
+            sku, on_hand = _level(row)
+            _check(sku, f"line {rows.line_num}")
+            levels[sku] = on_hand
+    except (csv.Error, ValueError) as error:
+        said = f"Line {rows.line_num} is not `sku,onHand`: {error}."
+        raise Problem(422, "invalid-request", said, field=f"line {rows.line_num}") from None
     if not levels:
         raise Problem(422, "invalid-request", "The file has no lines of `sku,onHand`.")
     return list(levels.items())
+
+
+def _level(row: list[str]) -> tuple[str, int]:
+    """Raises ValueError."""
+    if len(row) != 2:
+        raise ValueError(f"it has {len(row)} values")
+    sku, number = row[0].strip(), row[1].strip()
+    if not _WHOLE_NUMBER.fullmatch(number) or int(number) > ON_HAND_MAX:
+        raise ValueError(f"the second value is no whole number from 0 to {ON_HAND_MAX}")
+    return sku, int(number)
 
 
 def _set(store: StockStore, levels: list[tuple[str, int]]) -> list[StockLevel]:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from orderstream.order_view.rules import Status
 from orderstream.order_view.store import Query as Wanted
 from orderstream.order_view.store import ViewStore
-from orderstream.runtime.web import Problem, json_response
+from orderstream.runtime.web import Problem, Time, json_response
 
 
 def view_routes(store: ViewStore) -> APIRouter:
@@ -24,8 +24,8 @@ def view_routes(store: ViewStore) -> APIRouter:
         status: Annotated[str | None, Query(description="PENDING, CONFIRMED, ...")] = None,
         userId: Annotated[str | None, Query(max_length=128)] = None,
         sku: Annotated[str | None, Query(max_length=64)] = None,
-        since: Annotated[datetime | None, Query(alias="from")] = None,
-        until: Annotated[datetime | None, Query(alias="to")] = None,
+        since: Annotated[Time | None, Query(alias="from")] = None,
+        until: Annotated[Time | None, Query(alias="to")] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=400)] = None,
     ) -> Response:
@@ -33,8 +33,8 @@ def view_routes(store: ViewStore) -> APIRouter:
             status=_status(status),
             user_id=userId,
             sku=sku,
-            since=_utc(since),
-            until=_utc(until),
+            since=since,
+            until=until,
             before=None if cursor is None else decode_cursor(cursor),
             limit=limit + 1,
         )
@@ -82,7 +82,3 @@ def _status(name: str | None) -> Status | None:
         known = ", ".join(status.name for status in Status)
         said = f"There is no status {name!r}; there are {known}."
         raise Problem(422, "invalid-request", said, field="status") from None
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

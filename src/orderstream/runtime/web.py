@@ -3,29 +3,40 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from orderstream import __version__
-from orderstream.contract.errors import Unavailable
+from orderstream.contract.errors import OutcomeUnknown, Unavailable
+from orderstream.contract.values import has_control_characters
 from orderstream.runtime.observe import Check, readiness
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
 STOP_TIMEOUT_S = 4
+BODY_BYTES_MAX = 64 << 10  # Of a route that does not ask for more.
+YEARS = range(1970, 9999)
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 TITLES = {
     400: "Bad request",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     415: "Unsupported media type",
@@ -70,6 +81,105 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
+def _in_utc(at: datetime) -> datetime:
+    if at.year not in YEARS:
+        raise PydanticCustomError(
+            "time_range",
+            "must be in the years {first} to {last}",
+            {"first": YEARS[0], "last": YEARS[-1]},
+        )
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+# A time that a client sends: without a zone it is UTC, and a day more or less never overflows.
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+def foreign_fault(host: bytes | None, origin: bytes | None) -> str | None:
+    """Say why a request is none of ours, or None: that of a web page that is not our own.
+
+    Nobody signs in on loopback, so a page that a person has open must not act for them: its
+    requests have its `Origin`, and those of a name that its owner points at this machine (DNS
+    rebinding) have that name as their `Host`. No address and no `localhost` can be pointed.
+    """
+    if host is not None and not _is_this_machine(host):
+        return f"Ask for 127.0.0.1 or localhost, not for {host.decode('latin-1')}."
+    if origin is not None and origin.partition(b"://")[2] != host:
+        return f"Pages of {origin.decode('latin-1')} may not use this service."
+    return None
+
+
+@lru_cache(maxsize=256)
+def _is_this_machine(host: bytes) -> bool:
+    name = host.decode("latin-1").lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class _Gate:
+    """Refuses what no route should see: foreign pages, control characters, endless bodies."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if fault := foreign_fault(headers.get(b"host"), headers.get(b"origin")):
+            refusal = problem_response(403, "foreign", fault)
+        elif field := _field_with_control_characters(scope):
+            said = f"The {field} must not contain control characters."
+            refusal = problem_response(422, "invalid-request", said, field=field)
+        else:
+            bounded = _bounded(scope, receive, int(headers.get(b"content-length", b"0")))
+            await self._app(scope, bounded, send)
+            return
+        await refusal(scope, receive, send)
+
+
+def _field_with_control_characters(scope: Any) -> str | None:
+    if has_control_characters(scope["path"]):
+        return "path"
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
+        if has_control_characters(name):
+            return "query"
+        if has_control_characters(value):
+            return name
+    return None
+
+
+def _bounded(scope: Any, receive: Any, announced: int) -> Callable[[], Awaitable[Any]]:
+    """Stop a body at the route's limit, before it is read where its length is known."""
+    scope["body_bytes_max"] = BODY_BYTES_MAX
+    seen = 0
+
+    async def bounded() -> Any:
+        nonlocal seen
+        bytes_max = scope["body_bytes_max"]
+        if announced <= bytes_max:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen <= bytes_max:
+                return message
+        raise HTTPException(413, f"the body may have at most {bytes_max} bytes")
+
+    return bounded
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """Return the body of a route whose limit is not BODY_BYTES_MAX."""
+    request.scope["body_bytes_max"] = bytes_max
+    return await request.body()
+
+
 def web_app(
     title: str,
     checks: Mapping[str, Check],
@@ -88,6 +198,7 @@ def web_app(
             await on_stop()
 
     app = FastAPI(title=title, version=__version__, lifespan=lifespan, redoc_url=None)
+    app.add_middleware(_Gate)
 
     @app.get("/healthz", tags=["health"], summary="Alive")
     async def healthz() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -112,6 +223,12 @@ def web_app(
     @app.exception_handler(Unavailable)
     async def on_unavailable(_request: Request, error: Unavailable) -> Response:  # pyright: ignore[reportUnusedFunction]
         return problem_response(503, "unavailable", str(error))
+
+    @app.exception_handler(OutcomeUnknown)
+    async def on_unknown(_request: Request, error: OutcomeUnknown) -> Response:  # pyright: ignore[reportUnusedFunction]
+        # No Retry-After: who repeats without looking may do it twice.
+        said = f"{error}: it may have been done, look before you repeat it."
+        return Response(problem(503, "outcome-unknown", said), 503, media_type=PROBLEM_JSON)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_request: Request, error: RequestValidationError) -> Response:  # pyright: ignore[reportUnusedFunction]
