@@ -180,7 +180,7 @@ class TestTooLarge:
 
 
 def head(length: bytes) -> bytes:
-    return b"POST /api/orders HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n\r\n"
+    return b"POST /api/orders HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n"
 
 
 def answer_on(connection: socket.socket) -> bytes:

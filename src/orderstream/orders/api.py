@@ -4,7 +4,9 @@ It is the hot path: FastAPI's own route costs five times as much (design.md sect
 else about the service is FastAPI, this route's place in /docs included.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -23,10 +25,12 @@ from orderstream.orders.rules import (
     idempotency_key_fault,
     parse,
 )
-from orderstream.runtime.web import PROBLEM_JSON, RETRY_AFTER_S, problem
+from orderstream.runtime.web import PROBLEM_JSON, RETRY_AFTER_S, foreign_fault, problem
 
 PATHS = ("/api/orders", "/orders")
 WAIT_MAX_S = 30.0
+BODY_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 1.0
 
 WaitDecided = Callable[[str, float], Awaitable[dict[str, Any] | None]]
 Headers = list[tuple[bytes, bytes]]
@@ -41,6 +45,10 @@ class _TooLarge(Exception):
     pass
 
 
+class _TooSlow(Exception):
+    pass
+
+
 class OrdersApi:
     """The whole order service: POST here, everything else in the FastAPI app behind it."""
 
@@ -52,7 +60,7 @@ class OrdersApi:
         self._wait_decided = wait_decided
         self._in_flight_max = in_flight_max
         self._in_flight = 0
-        self._accepted = _answers.labels("202")
+        self._bodies = _Bodies()
         _document(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -60,22 +68,14 @@ class OrdersApi:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
             await self._app(scope, receive, send)
             return
-        status, headers, body = await self._post(scope["headers"], receive)
+        status, headers, body = await self._answer(scope["headers"], receive)
+        _answered(status).inc()
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _post(self, headers: Headers, receive: Any) -> tuple[int, Headers, bytes]:
-        if self._in_flight >= self._in_flight_max:
-            return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
-        self._in_flight += 1
-        try:
-            return await self._answer(headers, receive)
-        finally:
-            self._in_flight -= 1
-
     async def _answer(self, headers: Headers, receive: Any) -> tuple[int, Headers, bytes]:
-        key = prefer = traceparent = None
+        key = prefer = traceparent = host = origin = None
         for name, value in headers:
             if name == b"content-length" and int(value) > BODY_BYTES_MAX:
                 return _too_large()
@@ -88,18 +88,34 @@ class OrdersApi:
                 prefer = value
             elif name == b"traceparent":
                 traceparent = value
+            elif name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+        if fault := foreign_fault(host, origin):
+            return _refused(403, "foreign", fault)
         try:
-            request = parse(await _body(receive))
-            result = await self._desk.accept(request, key, traceparent)
+            body = await self._bodies.read(receive)
+            if self._in_flight >= self._in_flight_max:
+                return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
+            self._in_flight += 1
+            try:
+                result = await self._desk.accept(parse(body), key, traceparent)
+            finally:
+                self._in_flight -= 1
         except _TooLarge:
             return _too_large()
+        except _TooSlow:
+            status, headers, body = _refused(
+                408, "too-slow", f"An order must be sent within {BODY_TIMEOUT_S:g} s."
+            )
+            return status, [*headers, (b"connection", b"close")], body
         except NotJson as error:
             return _refused(400, "not-json", str(error))
         except Malformed as error:
             return _refused(422, "invalid-order", str(error), field=error.field)
         except Unknown as error:
-            said = f"{error}. Whether the order was accepted is unknown: send it again with this"
-            said += " orderId, and it will be one order."
+            said = f"{error}. Whether the order was accepted is unknown. {error.todo}"
             return _refused(503, "outcome-unknown", said, orderId=error.order_id)
         except Unavailable as error:
             return _refused(503, "unavailable", f"The order was not accepted: {error}")
@@ -111,11 +127,48 @@ class OrdersApi:
             page = await self._wait_decided(str(order_id), seconds)
             if page is not None:
                 return 200, [*_JSON, _location(order_id)], msgspec.json.encode(page)
-        self._accepted.inc()
         answer = [*_JSON, _location(order_id)]
         if result.replayed:
             answer.append((b"idempotent-replayed", b"true"))
         return 202, answer, msgspec.json.encode({"orderId": order_id, "status": "PENDING"})
+
+
+class _Bodies:
+    """Reads bodies, none for longer than BODY_TIMEOUT_S.
+
+    One timer looks after all of them: one for each would cost a tenth of the whole request.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[asyncio.Task[Any], float] = {}  # In order of their time.
+        self._looking = False
+
+    async def read(self, receive: Any) -> bytes:
+        """Return the body. Raises _TooLarge or _TooSlow."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._until[task] = loop.time() + BODY_TIMEOUT_S
+        if not self._looking:
+            self._looking = True
+            loop.call_later(LOOK_EVERY_S, self._look, loop)
+        try:
+            return await _body(receive)
+        except asyncio.CancelledError:
+            if task in self._until:  # It was not for being slow.
+                raise
+            task.uncancel()
+            raise _TooSlow from None
+        finally:
+            self._until.pop(task, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for task in [task for task, until in self._until.items() if until <= now]:
+            del self._until[task]
+            task.cancel()
+        self._looking = bool(self._until)
+        if self._looking:
+            loop.call_later(LOOK_EVERY_S, self._look, loop)
 
 
 async def _body(receive: Any) -> bytes:
@@ -148,8 +201,12 @@ def _too_large() -> tuple[int, Headers, bytes]:
     return _refused(413, "too-large", f"An order may have at most {BODY_BYTES_MAX} bytes.")
 
 
+@cache
+def _answered(status: int) -> Counter:
+    return _answers.labels(str(status))
+
+
 def _refused(status: int, kind: str, detail: str, **more: object) -> tuple[int, Headers, bytes]:
-    _answers.labels(str(status)).inc()
     headers = _TRY_AGAIN if status == 503 else _PROBLEM
     return status, headers, problem(status, kind, detail, **more)
 
@@ -199,6 +256,8 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
             "200": answer("Decided while you waited", "application/json"),
             "202": answer("Accepted; the decision follows", "application/json"),
             "400": answer("Not JSON"),
+            "403": answer("Sent by a web page that is not this service's own"),
+            "408": answer(f"Not sent within {BODY_TIMEOUT_S:g} s"),
             "409": answer("The order id stands for another order"),
             "413": answer("Larger than 1 MiB"),
             "422": answer("Not an order, or the key came with another order"),
