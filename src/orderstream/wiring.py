@@ -29,7 +29,7 @@ from orderstream.order_view.waiting import Waiting
 from orderstream.orders.api import OrdersApi
 from orderstream.orders.desk import Desk
 from orderstream.orders.store_postgres import PostgresClaims
-from orderstream.runtime.admin import Admin
+from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import utc_now
@@ -226,7 +226,12 @@ def serve_stage(name: str, settings: Settings) -> int:
         if metrics.fault is not None:
             raise Unavailable(metrics.fault)
 
-    app = web_app(f"orderstream: {name}", {"stage": check_stage, "store": database.ping})
+    checks: dict[str, Check] = {
+        "stage": check_stage,
+        "kafka": Reach(settings.kafka()).check,
+        "store": database.ping,
+    }
+    app = web_app(f"orderstream: {name}", checks)
     if parts.routes is not None:
         app.include_router(parts.routes)
     server = WebServer(app, settings.host, settings.port(name))

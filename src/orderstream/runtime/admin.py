@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -24,6 +25,8 @@ from orderstream.runtime.broker_kafka import error_of
 
 TIMEOUT_S = 5.0
 LOOK_S = 2.0
+REACH_TIMEOUT_S = 1.0
+REACH_FRESH_S = 1.0
 RECORD_BYTES_MAX = 2_097_152  # Twice Kafka's default: a dead letter is a record with more headers.
 
 
@@ -56,6 +59,36 @@ class Lag:
     def behind(self) -> int:
         """Offsets between what is committed and the end; 0 when none of them is a record."""
         return 0 if self.all_read else self.end - (self.committed or 0)
+
+
+class Reach:
+    """Whether Kafka answers: asked at most once a second, however many want to know.
+
+    A consumer does not tell: one that hears nothing has nothing to do, or nobody to hear from.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        # Kafka that is back is to be found within a second; librdkafka would wait up to ten.
+        self._client: Any = AdminClient(config | {"log_level": 2, "reconnect.backoff.max.ms": 500})
+        self._lock = Lock()
+        self._asked_at = -REACH_FRESH_S
+        self._fault: str | None = None
+
+    def check(self) -> None:
+        """Raise Unavailable while Kafka does not answer; takes a second at most."""
+        with self._lock:
+            if monotonic() - self._asked_at >= REACH_FRESH_S:
+                self._fault = self._ask()
+                self._asked_at = monotonic()
+        if self._fault is not None:
+            raise Unavailable(self._fault)
+
+    def _ask(self) -> str | None:
+        try:
+            self._client.list_topics(timeout=REACH_TIMEOUT_S)
+        except KafkaException as error:
+            return f"Kafka is away: {error_of(error).str()}"
+        return None
 
 
 class Admin:
