@@ -106,10 +106,21 @@ class TestRefusals:
             ({"order_id": "1", "item": "I", "quantity": 1}, "user_id"),
             ({"user_id": "u", "item": "I", "quantity": 1}, "order_id"),
             (ITEM | {"item": "\x7f"}, "item"),
+            (ITEMS | {"order_id": "A-77"}, "order_id"),
+            (ITEMS | {"user_id": 1}, "user_id"),
+            (ITEMS | {"quantity": 1}, "quantity"),
+            (PRODUCT | {"order_id": "1"}, "order_id"),
+            (PRODUCT | {"user_id": "u"}, "user_id"),
+            (ITEM | {"orderId": "1"}, "orderId"),
+            (ITEM | {"userId": None}, "userId"),
         ],
     )
     def test_names_the_field(self, document: Any, field: str) -> None:
         assert field_of(document) == field
+
+    def test_a_name_of_another_shape_comes_with_the_right_one(self) -> None:
+        with pytest.raises(Malformed, match="order_id does not go with items: write orderId"):
+            parse(ITEMS | {"order_id": "A-77"})
 
     @pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b'{"userId":1', b"\xff\xfe", b"{]"])
     def test_not_json(self, body: bytes) -> None:

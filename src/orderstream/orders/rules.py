@@ -90,6 +90,11 @@ class NotJson(Malformed):
     """The body is not JSON at all."""
 
 
+# Names of other shapes, and what each is called in this one.
+_NOT_WITH_PRODUCT = {"order_id": "orderId", "user_id": "userId"}
+_NOT_WITH_ITEMS = {**_NOT_WITH_PRODUCT, "quantity": "qty in each item"}
+_NOT_WITH_ITEM = {"orderId": "order_id", "userId": "user_id"}
+
 _decode = msgspec.json.Decoder(AnyShape).decode
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
@@ -125,6 +130,7 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
         raise Malformed("an order needs at least one item", "items")
     if len(items) > ITEMS_MAX:
         raise Malformed(f"an order has at most {ITEMS_MAX} items, not {len(items)}", "items")
+    _refuse_names(given, "items", _NOT_WITH_ITEMS)
     for number, item in enumerate(items):
         if fault := text_fault(item.sku, SKU_LENGTH_MAX):
             raise Malformed(f"sku {fault}", f"items[{number}].sku")
@@ -140,6 +146,7 @@ def _single(
 ) -> Request:
     if given.productId is not UNSET and given.item is not UNSET:
         raise Malformed("send either `productId` or `item`, not both", "item")
+    _refuse_names(given, name, _NOT_WITH_ITEM if user_needed else _NOT_WITH_PRODUCT)
     if fault := text_fault(sku, SKU_LENGTH_MAX):
         raise Malformed(f"{name} {fault}", name)
     if given.quantity is UNSET:
@@ -149,6 +156,13 @@ def _single(
         _id(getattr(given, user_name), user_name, needed=user_needed),
         (Line(sku, given.quantity),),
     )
+
+
+def _refuse_names(given: AnyShape, shape: str, names: dict[str, str]) -> None:
+    """Raise Malformed for a name of another shape: ignored, the order would lose its id."""
+    for name, right in names.items():
+        if getattr(given, name) is not UNSET:
+            raise Malformed(f"{name} does not go with {shape}: write {right}", name)
 
 
 def _id(value: int | str | UnsetType | None, name: str, *, needed: bool) -> int | str | None:
