@@ -54,8 +54,8 @@ def read(settings: Settings, *topics: str, committed: bool = True) -> list[Messa
     }
     consumer = Consumer(config)
     try:
-        counts = Admin(settings.kafka()).partitions()
-        left = {(topic, number) for topic in topics for number in range(counts[topic])}
+        known = consumer.list_topics(timeout=10).topics
+        left = {(topic, number) for topic in topics for number in known[topic].partitions}
         consumer.assign([TopicPartition(*partition, 0) for partition in left])
         found: list[Message] = []
         while left:

@@ -159,16 +159,17 @@ class TestTooLarge:
     ) -> None:
         body = b'{"x":"' + b"x" * BODY_BYTES_MAX + b'"}'
         order = b'{"userId":1,"items":[{"sku":"A","qty":1}]}'
-        host = urlsplit(service.url)
-        with socket.create_connection((host.hostname or "", host.port or 0), 10) as connection:
+        at = urlsplit(service.url)
+        head = b"POST /api/orders HTTP/1.1\r\nHost: %s\r\n" % at.netloc.encode()
+        with socket.create_connection((at.hostname or "", at.port or 0), 10) as connection:
             if chunked:
                 pieces = [body[at : at + 65_536] for at in range(0, len(body), 65_536)]
                 sent = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
-                connection.sendall(head(b"Transfer-Encoding: chunked") + sent)
+                connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + sent)
             else:
-                connection.sendall(head(b"Content-Length: %d" % len(body)) + body)
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             assert answer_on(connection).startswith(b"HTTP/1.1 413 ")
-            connection.sendall(head(b"Content-Length: %d" % len(order)) + order)
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(order) + order)
             assert answer_on(connection).startswith(b"HTTP/1.1 202 ")
 
     def test_a_body_of_just_one_mib_is_not(self, service: OrderService) -> None:
