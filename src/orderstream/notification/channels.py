@@ -8,6 +8,7 @@ from typing import Protocol, TextIO
 import msgspec
 
 from orderstream.contract.envelope import rfc3339
+from orderstream.contract.errors import Unavailable
 from orderstream.notification.rules import Notice
 
 
@@ -44,8 +45,11 @@ class LogChannel:
             lines = [f"{at} notice   {notice.text}\n" for notice in notices]
         else:
             lines = [_ecs_line(notice, at) for notice in notices]
-        self._out.write("".join(lines))
-        self._out.flush()
+        try:
+            self._out.write("".join(lines))
+            self._out.flush()
+        except OSError as error:  # The disk is full, or nobody reads any more: no notice's fault.
+            raise Unavailable(f"notices cannot be written: {error}") from error
 
 
 def _ecs_line(notice: Notice, at: str) -> str:
