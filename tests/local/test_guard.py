@@ -22,6 +22,27 @@ guard.forget(int(sys.argv[-1]))
 print("watching", flush=True)
 time.sleep(60)
 """
+_OWNER_THAT_LOST_ITS_WATCHDOG = """
+import os, signal, sys, threading, time
+from orderstream.local.guard import Guard, start_mark
+guard = Guard()
+first, others, forgotten = sys.argv[1], sys.argv[2:-1], sys.argv[-1]
+guard.watch(int(first), 10)
+guard.watch(int(forgotten))
+lost = guard.pid
+os.kill(lost, signal.SIGKILL)
+while start_mark(lost):
+    time.sleep(0.01)
+threads = [threading.Thread(target=guard.watch, args=(int(pid),)) for pid in others]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+guard.forget(int(forgotten))
+assert guard.pid != lost
+print("watching", flush=True)
+time.sleep(60)
+"""
 _STUBBORN = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -100,6 +121,19 @@ class TestGuard:
         assert owner.stdout.readline() == "watching\n"
         owner.kill()
         assert child.wait(5) == -10
+
+    def test_replaces_a_watchdog_that_was_killed_by_one_that_knows_all(
+        self, children: Children
+    ) -> None:
+        first, *others, forgotten = [children.sleeper() for _ in range(5)]
+        pids = (child.pid for child in (first, *others, forgotten))
+        owner = children.start(_OWNER_THAT_LOST_ITS_WATCHDOG, *pids)
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "watching\n"
+        owner.kill()
+        assert first.wait(5) == -10
+        assert [child.wait(5) for child in others] == [-signal.SIGTERM] * 3
+        assert forgotten.poll() is None
 
     @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
     def test_the_watchdog_is_small_and_in_a_session_of_its_own(self) -> None:

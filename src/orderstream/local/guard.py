@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -17,13 +18,18 @@ class Guard:
     """A watchdog process of its own that ends the watched processes should we be killed.
 
     It knows of our end by the pipe between us, which the system closes however we go. It ends only
-    the very processes that were named: a number that has gone to a stranger is left alone. `watch`
-    and `forget` raise BrokenPipeError when the watchdog itself was killed: make a new Guard. A fork
-    of ours without exec would keep the pipe open, so spawn, never fork.
+    the very processes that were named: a number that has gone to a stranger is left alone. Should
+    the watchdog itself be killed, the next `watch` or `forget` starts another and tells it of all.
+    Any thread may call. A fork of ours without exec would keep the pipe open: spawn, never fork.
     """
 
     def __init__(self) -> None:
-        self._watchdog = subprocess.Popen(
+        self._lock = threading.Lock()
+        self._watched: dict[int, str] = {}  # What was said of each process.
+        self._watchdog = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -41,11 +47,15 @@ class Guard:
     def watch(self, pid: int, with_signal: int = signal.SIGTERM) -> None:
         """End this process, by this signal first, should we die; nothing if it is gone already."""
         if started := start_mark(pid):
-            self._tell(f"watch {pid} {int(with_signal)} {started}")
+            with self._lock:
+                self._watched[pid] = f"watch {pid} {int(with_signal)} {started}"
+                self._tell(self._watched[pid])
 
     def forget(self, pid: int) -> None:
         """Leave this process alone from now on."""
-        self._tell(f"forget {pid}")
+        with self._lock:
+            self._watched.pop(pid, None)
+            self._tell(f"forget {pid}")
 
     def close(self) -> None:
         """Let the watchdog go, leaving every process alone; again is harmless."""
@@ -53,12 +63,21 @@ class Guard:
         with suppress(BrokenPipeError):  # It went before us.
             if stdin and not stdin.closed:
                 try:
-                    self._tell("close")
+                    self._write("close")
                 finally:
                     stdin.close()
         self._watchdog.wait()
 
     def _tell(self, line: str) -> None:
+        try:
+            self._write(line)
+        except BrokenPipeError:  # Somebody killed the watchdog.
+            self.close()
+            self._watchdog = self._start()
+            for watched in self._watched.values():
+                self._write(watched)
+
+    def _write(self, line: str) -> None:
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.write(line + "\n")
         self._watchdog.stdin.flush()

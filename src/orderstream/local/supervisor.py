@@ -1,11 +1,13 @@
 """Keeps processes running: starts what dies again, with a growing delay, and shows their logs."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +19,7 @@ HEALTHY_AFTER_S = 30.0  # A process that lived this long starts again at once.
 LOOK_EVERY_S = 0.1
 STOP_TIMEOUT_S = 6.0
 LINES_PER_LOOK = 30
-LOG_BYTES_MAX = 50_000_000  # At the start: a longer log is put aside as `.1`.
+LOG_BYTES_MAX = 50_000_000  # A longer log is put aside as `.1`, in place of the one before.
 
 Show = Callable[[str, str], None]
 
@@ -34,7 +36,7 @@ class _Kept:
     began: float = 0.0
     again_at: float = 0.0
     delay_s: float = AGAIN_FIRST_S
-    read: int = 0
+    read: int = 0  # Bytes of the log that were shown.
     rest: bytes = b""
 
 
@@ -53,8 +55,6 @@ class Supervisor:
     def keep(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         """Start a process and keep it running."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
-            log.replace(log.with_name(log.name + ".1"))
         kept = _Kept(name, command, env, log, read=log.stat().st_size if log.exists() else 0)
         self._kept.append(kept)
         self._start(kept)
@@ -93,13 +93,7 @@ class Supervisor:
                 start_new_session=True,
             )
         kept.began = time.monotonic()
-        try:
-            self.guard.watch(kept.process.pid)
-        except BrokenPipeError:  # Somebody killed the watchdog.
-            self.guard = Guard()
-            for other in self._kept:
-                if other.process is not None:
-                    self.guard.watch(other.process.pid)
+        self.guard.watch(kept.process.pid)
 
     def _look(self, kept: _Kept) -> None:
         process, now = kept.process, time.monotonic()
@@ -122,12 +116,23 @@ class Supervisor:
             behind = os.fstat(log.fileno()).st_size - kept.read
             if behind > (1 << 22):  # Too much to show: go on near the end.
                 kept.read += behind
+        if kept.read > LOG_BYTES_MAX:
+            _put_aside(kept.log)
+            kept.read = 0
         *lines, kept.rest = (kept.rest + new).split(b"\n")
         for line in lines[:LINES_PER_LOOK]:
             self.show(kept.name, line.decode(errors="replace"))
         if len(lines) > LINES_PER_LOOK:
             more = len(lines) - LINES_PER_LOOK
             self.show(kept.name, f"... and {more:,} lines more, see {kept.log}")
+
+
+def _put_aside(log: Path) -> None:
+    """Copy the log and empty it: a process that writes at its end goes on there."""
+    before = log.with_name(log.name + ".1")
+    with suppress(OSError), log.open("rb") as full, before.open("wb") as old:
+        shutil.copyfileobj(full, old, 1 << 20)  # As much as there is room for on a full disk.
+    os.truncate(log, 0)
 
 
 def _how(returncode: int) -> str:
