@@ -85,6 +85,7 @@ def own_settings(kafka: str, dsn: str, **more: str) -> Settings:
             "ORDERSTREAM_TOPIC_ORDER_CREATED_RETRY": f"{prefix}order.created.retry",
             "ORDERSTREAM_TOPIC_INVENTORY_RESERVED": f"{prefix}inventory.reserved",
             "ORDERSTREAM_TOPIC_INVENTORY_REJECTED": f"{prefix}inventory.rejected",
+            "ORDERSTREAM_TOPIC_DEAD_LETTERS_HANDLED": f"{prefix}dead-letters.handled",
             "ORDERSTREAM_PARTITIONS": "2",
             "ORDERSTREAM_RETRY_BACKOFF": "0.1",
             **more,

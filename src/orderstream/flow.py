@@ -77,4 +77,12 @@ def flow(topics: Topics) -> tuple[Step, ...]:
             "in the store transaction of its rows",
             "analytics/",
         ),
+        Step(
+            "operator",
+            "puts right what failed: `orderstream dlt`",
+            (),
+            (t.order_created, t.dead_letters_handled),
+            "",
+            "dead_letters/",
+        ),
     )

@@ -80,7 +80,8 @@ def migrations(*schemas: str) -> dict[str, Path]:
 def prepare(settings: Settings, *services: str) -> None:
     """Set up the topics and these services' schemas. Safe to repeat. Raises Unavailable."""
     applied = migrate(settings.dsn(), migrations(*(SCHEMAS[name] for name in services)))
-    created = Admin(settings.kafka()).create(settings.topics.all(), settings.partitions)
+    topics = settings.topics
+    created = Admin(settings.kafka()).create(topics.all(), settings.partitions, topics.compacted)
     if applied or created:
         log.info("set up", migrations=applied, topics=created)
 

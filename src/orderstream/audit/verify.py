@@ -15,12 +15,12 @@ from psycopg import Connection, IsolationLevel, sql
 
 from orderstream.audit.checks import CHECKS, OUTCOMES, Check, preparations
 from orderstream.audit.facts import Facts, topics_read
-from orderstream.audit.log import LogReader
 from orderstream.audit.report import Behind, CheckResult, Report, Violation
 from orderstream.audit.waiting import Progress, positions, readers, wait_until_read
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic
+from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from psycopg import Connection, sql
 
 from orderstream.audit.checks import PROJECTIONS
-from orderstream.audit.log import LogReader
 from orderstream.audit.report import Behind
 from orderstream.flow import flow
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic
+from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 

@@ -74,7 +74,7 @@ def create(
     current = settings.load_resolved(database=False)
     names = current.topics.all()
     count = partitions or current.partitions
-    created = admin_of(current).create(names, count)
+    created = admin_of(current).create(names, count, current.topics.compacted)
     if as_json:
         print_json({"created": created, "partitions": count})
         return

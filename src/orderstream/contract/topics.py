@@ -12,6 +12,7 @@ class Topics:
     inventory_reserved: str = "inventory.reserved"
     inventory_rejected: str = "inventory.rejected"
     dead_letter_suffix: str = ".DLT"
+    dead_letters_handled: str = "dead-letters.handled"
 
     def dead_letter(self, topic: str) -> str:
         """Name the topic for records of `topic` that kept failing."""
@@ -22,12 +23,18 @@ class Topics:
         """Where orders go that could not be processed; their status is then FAILED."""
         return self.dead_letter(self.order_created)
 
+    @property
+    def compacted(self) -> frozenset[str]:
+        """Those of which only the last record of each key counts; their key is no order id."""
+        return frozenset({self.dead_letters_handled})
+
     def all(self) -> tuple[str, ...]:
         """Every topic that must exist, in the order of the flow."""
         return (
             self.order_created,
             self.order_created_retry,
             self.order_created_dead,
+            self.dead_letters_handled,
             self.inventory_reserved,
             self.dead_letter(self.inventory_reserved),
             self.inventory_rejected,

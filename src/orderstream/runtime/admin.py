@@ -1,6 +1,6 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
@@ -121,7 +121,9 @@ class Admin:
             if not name.startswith("__")
         }
 
-    def create(self, topics: Iterable[str], partitions: int) -> list[str]:
+    def create(
+        self, topics: Iterable[str], partitions: int, compacted: Collection[str] = ()
+    ) -> list[str]:
         """Create the topics that are missing, on three brokers with two that must confirm.
 
         Returns those created. On fewer than three brokers each has as many replicas as there are
@@ -139,7 +141,10 @@ class Admin:
         futures = self._client.create_topics(
             [
                 NewTopic(
-                    name, num_partitions=partitions, replication_factor=replicas, config=config
+                    name,
+                    num_partitions=partitions,
+                    replication_factor=replicas,
+                    config=config | ({"cleanup.policy": "compact"} if name in compacted else {}),
                 )
                 for name in missing
             ],

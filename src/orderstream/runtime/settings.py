@@ -94,6 +94,11 @@ class Settings(BaseModel):
     dead_letter_suffix: TopicName = _set(
         "ORDERSTREAM_DEAD_LETTER_SUFFIX", ".DLT", "what a dead letter topic's name ends in"
     )
+    topic_dead_letters_handled: TopicName = _set(
+        "ORDERSTREAM_TOPIC_DEAD_LETTERS_HANDLED",
+        "dead-letters.handled",
+        "topic that says which dead letters were redriven or discarded",
+    )
 
     database_url: SecretStr | None = _set(
         "DATABASE_URL", None, "PostgreSQL 15 or newer to use; not set: a local one"
@@ -180,6 +185,7 @@ class Settings(BaseModel):
             self.topic_inventory_reserved,
             self.topic_inventory_rejected,
             self.dead_letter_suffix,
+            self.topic_dead_letters_handled,
         )
 
     def port(self, service: str) -> int:

@@ -88,16 +88,19 @@ class LogReader:
         except KafkaException as error:
             raise Unavailable(f"offsets: {error_of(error).str()}") from error
 
-    def read(self, ends: Positions) -> Iterator[list[Message]]:
+    def read(self, ends: Positions, begins: Positions | None = None) -> Iterator[list[Message]]:
         """Give the records up to `ends` in batches, going on from where the last call stopped.
 
-        Some of the records may stand behind the end. Waits for open transactions to end; raises
-        Unavailable when Kafka gives nothing for STALLED_S.
+        The first call begins at `begins`, or where a partition does. Some of the records may stand
+        behind the end. Waits for open transactions to end; raises Unavailable when Kafka gives
+        nothing for STALLED_S.
         """
         new = [partition for partition in ends if partition not in self._next]
-        self._next |= dict.fromkeys(new, 0)
+        first = {p: (begins or {}).get(p, 0) for p in new}
+        self._next |= first
         if new:
-            self._reader.incremental_assign([TopicPartition(*p, OFFSET_BEGINNING) for p in new])
+            places = [TopicPartition(*p, at or OFFSET_BEGINNING) for p, at in first.items()]
+            self._reader.incremental_assign(places)
         left = {p: end for p, end in ends.items() if self._next[p] < end}
         patience = monotonic() + STALLED_S
         while left:
