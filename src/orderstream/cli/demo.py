@@ -4,6 +4,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import chdir
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,7 +63,8 @@ def demo(
     """
     with tempfile.TemporaryDirectory(prefix="orderstream-demo-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL may run as another user.
-        held = _run(Path(folder), seconds)
+        with chdir(folder):  # Away from a `.env`, which the services would read.
+            held = _run(Path(folder), seconds)
     console.print(
         "[bold green]Everything held.[/]" if held else "[bold red]Not everything held.[/]"
     )
@@ -87,17 +90,21 @@ def keep_placing(order: str, stopping: threading.Event) -> None:
                 console.print(f"[yellow]a demo order was not placed:[/] {escape(str(error))}")
 
 
+def without_settings(given: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with nothing in it that is meant for another installation."""
+    from orderstream.runtime.settings import Settings
+
+    ours = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    return {name: value for name, value in given.items() if name not in ours}
+
+
 def _run(home: Path, seconds: float) -> bool:
     from orderstream import wiring
     from orderstream.cli import settings as cli_settings
     from orderstream.cli.up import everything, show_nothing
     from orderstream.local.processes import free_port
 
-    given = cli_settings.mapping() | {
-        "ORDERSTREAM_HOME": str(home),
-        "KAFKA_BOOTSTRAP_SERVERS": "",
-        "DATABASE_URL": "",
-    }
+    given = without_settings(cli_settings.mapping()) | {"ORDERSTREAM_HOME": str(home)}
     port = 18_080
     for name in (*wiring.SERVICES, "kafka"):  # Kafka last: its controller takes the next one.
         port = free_port(port + 1)

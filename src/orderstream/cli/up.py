@@ -132,7 +132,8 @@ def everything(
                         logs / f"{label}.log",
                     )
             wiring.prepare(settings, "inventory")
-            wiring.load_demo_catalogue(settings)
+            if wanted.database_url is None:  # Nobody else's shelves.
+                wiring.load_demo_catalogue(settings)
             _wait_until_ready(settings, supervisor, stopping)
 
             def supervise(until: threading.Event) -> None:
