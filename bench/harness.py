@@ -115,7 +115,9 @@ def folder() -> Iterator[Path]:
     try:
         yield path
     finally:
+        data = (path / "home" / "postgres" / "data").resolve()
         rmtree(path, ignore_errors=True)
+        rmtree(data.parent, ignore_errors=True)  # Elsewhere if PostgreSQL's user may not go here.
 
 
 @contextmanager

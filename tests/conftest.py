@@ -15,14 +15,16 @@ from orderstream.local import kafka as local_kafka
 from orderstream.local import postgres
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.settings import Settings
+from tests.homes import own_home
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home() -> Iterator[Path]:
     """A data folder for this test run's servers."""
-    return tmp_path_factory.mktemp("home")
+    with own_home() as home:
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import httpx
 import psutil
 
 from orderstream.local.processes import free_port
+from tests.homes import remove
 from tests.waiting import until
 
 COMMAND = (sys.executable, "-m", "orderstream")
@@ -139,7 +139,7 @@ def installation(
         if process.poll() is None:
             running.end()
         running.http.close()
-        shutil.rmtree(home, ignore_errors=True)
+        remove(home)
 
 
 def _ours(name: str) -> bool:

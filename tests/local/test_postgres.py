@@ -102,10 +102,39 @@ class TestPostgres:
     def test_roots_closed_home_stays_closed(self, home: Path) -> None:
         home.chmod(0o700)
         data = postgres.start(home).data
+        assert home not in data.parents
+        assert home.stat().st_mode & 0o777 == 0o700
+        assert postgres.status(home).running
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+    def test_what_is_left_of_a_temporary_home_goes_at_a_start_after_it(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home.chmod(0o700)
+
+        def made(name: str) -> Path:
+            data = postgres.start(home / name).data
+            postgres.stop(home / name)
+            return data.parent
+
+        gone, kept, moved, running, unmounted = (
+            made(name) for name in ("gone", "kept", "moved", "running", "unmounted")
+        )
+        note = unmounted / "temporary-home"
+        note.write_text("1" + note.read_text("utf-8"), "utf-8")  # On another file system.
+        monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+        lasting = made("lasting")
+        monkeypatch.undo()
+        postgres.start(home / "running")
         try:
-            assert home not in data.parents
-            assert home.stat().st_mode & 0o777 == 0o700
-            assert postgres.status(home).running
+            for name in ("gone", "lasting", "moved", "running", "unmounted"):
+                (home / name).rename(home / f"{name}.away")
+            postgres.start(home / "moved.away")
+            postgres.stop(home / "moved.away")
+            assert not gone.exists()
+            assert all((p / "data").exists() for p in (kept, moved, running, unmounted, lasting))
         finally:
-            postgres.stop(home)
-            shutil.rmtree(data.parent)
+            (home / "running.away").rename(home / "running")
+            postgres.stop(home / "running")
+            for place in (kept, moved, running, unmounted, lasting):
+                shutil.rmtree(place)

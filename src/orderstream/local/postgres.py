@@ -3,17 +3,25 @@
 import functools
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
 from orderstream.contract.errors import Unavailable
-from orderstream.local.postgres_folder import own_folder, prepare, program, system_user
+from orderstream.local.postgres_folder import (
+    abandoned,
+    own_folder,
+    prepare,
+    program,
+    system_user,
+)
 from orderstream.local.processes import ProcessId, end, reap, spawn, turn, wait_until
 
 _DATABASE = "orderstream"
@@ -21,6 +29,7 @@ _USER = "postgres"
 _LOG_BYTES_MAX = 10_000_000
 _READY_WITHIN_S = 60
 _STOP_WITHIN_S = 10.0
+_REMOVED_MAX = 20  # At one start.
 _SOCKET_NAME = ".s.PGSQL.5432"
 
 _SETTINGS = """\
@@ -73,6 +82,7 @@ def start(home: Path) -> PostgresStatus:
                     raise
         if _postmaster(data) is None:
             data = prepare(home.absolute() / "postgres" / "data")
+            _remove_abandoned()
             _write_settings(data)
             _end_orphans(data)
             _launch(data)
@@ -162,6 +172,12 @@ def _end_orphans(data: Path) -> None:
 
     end(_servers_in(data, psutil.pids()), with_signal=signal.SIGQUIT, within_s=3.0)
     (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _remove_abandoned() -> None:
+    for place in islice(abandoned(), _REMOVED_MAX):
+        if _postmaster(place / "data") is None:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _launch(data: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from orderstream.contract.errors import ConfigurationError, Unavailable
 
 _SYSTEM_USER = "pgserver"
 _ROOTS_PLACE = Path("/var/lib/orderstream")
+_HOME = "temporary-home"  # Beside data under _ROOTS_PLACE: its home's file system and path.
 
 
 def system_user() -> str | None:
@@ -77,7 +79,33 @@ def prepare(data: Path) -> Path:
             data.symlink_to(place / "data")
         else:
             _initialise(data)
+    if data.is_symlink():
+        _note_home(data.parents[1], data.resolve().parent)
     return data.resolve()
+
+
+def abandoned() -> Iterator[Path]:
+    """Yield what is left under /var/lib of temporary homes that are gone, such as a killed demo's.
+
+    Any other home may have been moved, or be on a disk that is not mounted just now.
+    """
+    if os.geteuid() != 0:
+        return
+    for note in sorted(_ROOTS_PLACE.glob(f"postgres-*/{_HOME}")):
+        file_system, _, path = note.read_text("utf-8").partition(" ")
+        home = Path(path)
+        if home.is_absolute() and not home.exists() and str(_file_system(home)) == file_system:
+            yield note.parent
+
+
+def _note_home(home: Path, place: Path) -> None:
+    """Note a home that may vanish; at each start, since it may have been moved meanwhile."""
+    if place.parent != _ROOTS_PLACE:
+        return
+    if home.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
+        (place / _HOME).write_text(f"{_file_system(home)} {home}", "utf-8")
+    else:
+        (place / _HOME).unlink(missing_ok=True)
 
 
 def own_folder(folder: Path) -> None:
@@ -114,6 +142,11 @@ def _initialise(data: Path) -> None:
     with (fresh / "postgresql.conf").open("a", encoding="utf-8") as settings:
         settings.write("\ninclude_if_exists = 'orderstream.conf'\n")
     fresh.rename(data)
+
+
+def _file_system(path: Path) -> int:
+    """The file system of a path, or of as much of it as there is."""
+    return next(part for part in (path, *path.parents) if part.exists()).stat().st_dev
 
 
 def _others_may_enter(folder: Path) -> bool:
