@@ -147,6 +147,15 @@ class TestCommit:
             sink.commit()
         assert case.thrown_away
 
+    def test_that_times_out_for_good_may_have_happened(
+        self, case: Case, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(broker_kafka, "CALL_BUDGET_S", 0.0)
+        sink = case.begun(commit_transaction=[RETRIABLE])
+        with pytest.raises(OutcomeUnknown):
+            sink.commit()
+        assert case.thrown_away
+
     def test_refused_has_not_happened(self, case: Case) -> None:
         sink = case.begun(commit_transaction=[ABORTABLE])
         with pytest.raises(TransactionAborted):

@@ -81,10 +81,6 @@ class TestCount:
         once = summed([event])
         assert summed([event, event]) == summed([event], [event]) == once
 
-    def test_the_first_decision_stands(self) -> None:
-        once = summed([reserved(MUGS)])
-        assert summed([reserved(MUGS)], [rejected(MUGS, at=NEXT_MINUTE)]) == once
-
     def test_a_failure_gives_way_to_a_decision_but_stays_in_its_minute(self) -> None:
         total = summed([Failed("1", NOON)], [reserved(MUGS, NEXT_MINUTE)])
         assert total.outcomes == {"CONFIRMED": 1}
