@@ -6,7 +6,7 @@ unless the client brought an order id or a key of its own, which is then claimed
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -120,14 +120,14 @@ class Desk:
         if key is not None:
             wanted = order_id if order_id is not None else await self._next_id()
             claim = Claim.of_key(key, fingerprint, wanted)
-            held = await self._claim(claim)
+            held = await self._held(claim)
             if held is None or held.fingerprint != fingerprint:
                 return _conflict(claim.name)
-            order_id, published = held.order_id, self._is_published(claim, held)
+            order_id, published = held.order_id, held.published
             names.append(claim.name)
         if request.order_id is not None:
             claim = Claim.of_order(request.order_id, fingerprint)
-            held = await self._claim(claim)
+            held = await self._held(claim)
             if held is None:
                 return Conflict(
                     "orderId",
@@ -137,7 +137,7 @@ class Desk:
             if held.fingerprint != fingerprint:
                 return _conflict(claim.name)
             order_id = held.order_id
-            published = published or self._is_published(claim, held)
+            published = published or held.published
             names.append(claim.name)
         assert order_id is not None
         if published:
@@ -149,6 +149,14 @@ class Desk:
             raise Unknown(order_id, str(error), todo + ", and it will be one order.") from error
         self._mark_published(names)
         return Accepted(order_id)
+
+    async def _held(self, claim: Claim) -> Held | None:
+        """Claim; an order that is on Kafka and not yet noted as such counts as published."""
+        to_be_noted = claim.name in self._published  # Asked first: it may be noted meanwhile.
+        held = await self._claim(claim)
+        if held is not None and (to_be_noted or claim.name in self._published):
+            return replace(held, published=True)
+        return held
 
     async def _claim(self, claim: Claim) -> Held | None:
         """Claim together with everybody who asks meanwhile: one commit for all."""
@@ -177,9 +185,6 @@ class Desk:
                 if not future.done():
                     future.set_result(held[name])
         self._claiming = None
-
-    def _is_published(self, claim: Claim, held: Held) -> bool:
-        return held.published or claim.name in self._published
 
     def _mark_published(self, names: list[str]) -> None:
         """Note it soon, together with others: a repeat after a crash only publishes once more."""
