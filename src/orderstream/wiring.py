@@ -15,6 +15,8 @@ from orderstream.analytics.api import analytics_routes
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.contract.errors import Unavailable
+from orderstream.dead_letters.api import dead_letter_routes
+from orderstream.dead_letters.desk import DeadLetters
 from orderstream.inventory.api import stock_routes
 from orderstream.inventory.stage import inventory_stage
 from orderstream.inventory.store_postgres import PostgresStock
@@ -99,6 +101,11 @@ def load_demo_catalogue(settings: Settings) -> bool:
         database.close()
 
 
+def dead_letters(settings: Settings) -> DeadLetters:
+    """Return the dead letters of the cluster."""
+    return DeadLetters(settings.kafka(), settings.topics, settings.kafka_group_id, utc_now)
+
+
 # The order service ---------------------------------------------------------------------------
 
 
@@ -131,6 +138,7 @@ def order_app(settings: Settings) -> OrdersApi:
     }
     app = web_app("orderstream: orders", checks, on_start=on_start, on_stop=on_stop)
     app.include_router(view_routes(view))
+    app.include_router(dead_letter_routes(dead_letters(settings)))
     return OrdersApi(app, desk, Waiting(view).decided, settings.in_flight_max)
 
 

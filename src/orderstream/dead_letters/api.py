@@ -1,0 +1,188 @@
+"""Dead letters over HTTP, for operators."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from orderstream.contract.envelope import rfc3339
+from orderstream.contract.errors import Malformed
+from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Found, Nowhere, Unknown
+from orderstream.dead_letters.rules import (
+    DeadLetter,
+    Place,
+    Wanted,
+    edited,
+    header_value,
+    parse_place,
+    text,
+)
+from orderstream.runtime.clock import from_epoch_ms, to_epoch_ms
+from orderstream.runtime.web import Problem, Time, json_response
+
+LISTED_MAX = 1000
+TEXT_MAX = 249  # Characters of a topic's name.
+
+Name = Annotated[str | None, Field(max_length=TEXT_MAX)]
+
+
+class Filter(BaseModel):
+    """Which dead letters: all that fit every part given."""
+
+    topic: Name = None
+    reason: Name = None
+    order: Name = None
+    group: Name = None
+    since: Annotated[Time | None, Field(alias="from")] = None
+    until: Annotated[Time | None, Field(alias="to")] = None
+
+    def wanted(self) -> Wanted:
+        """Return the filter as the rules know it; the topic is looked for apart."""
+        return Wanted(
+            reason=self.reason,
+            order=self.order,
+            group=self.group,
+            since_ms=None if self.since is None else to_epoch_ms(self.since),
+            until_ms=None if self.until is None else to_epoch_ms(self.until),
+        )
+
+
+class Redrive(BaseModel):
+    """How one is redriven: where to, and what is changed in its payload (JSON, by path)."""
+
+    to: Name = None
+    set: dict[str, Any] = {}
+    value: str | None = None
+    note: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Discard(BaseModel):
+    """Why one is not tried again."""
+
+    note: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Many(Filter):
+    """Up to a thousand of those that fit, the oldest of each partition first."""
+
+    limit: Annotated[int, Field(ge=1, le=LISTED_MAX)] = LISTED_MAX
+    dryRun: bool = False
+
+
+def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
+    """List, show, redrive and discard."""
+    routes = APIRouter(tags=["dead letters"])
+
+    @routes.get("/api/dead-letters", summary="Dead letters that fit, open ones unless told so")
+    def list_dead_letters(  # pyright: ignore[reportUnusedFunction]
+        topic: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+        reason: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+        order: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+        group: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+        since: Annotated[Time | None, Query(alias="from")] = None,
+        until: Annotated[Time | None, Query(alias="to")] = None,
+        handled: bool = False,
+        limit: Annotated[int, Query(ge=1, le=LISTED_MAX)] = 100,
+    ) -> Response:
+        chosen = Filter.model_validate(
+            {"topic": topic, "reason": reason, "order": order, "group": group}
+            | {"from": since, "to": until}
+        )
+        with _as_problems():
+            found = list(islice(desk.find(chosen.wanted(), topic, handled=handled), limit + 1))
+        listed = [shown(entry) for entry in found[:limit]]
+        return json_response({"deadLetters": listed, "more": len(found) > limit})
+
+    @routes.post("/api/dead-letters:redrive", summary="Redrive those that fit, each once")
+    def redrive_many(many: Many) -> Response:  # pyright: ignore[reportUnusedFunction]
+        with _as_problems():
+            letters = _chosen(desk, many)
+            if many.dryRun:
+                return json_response({"redriven": 0, "wouldRedrive": len(letters)})
+            done = desk.handle(letters, Change(by))
+        return json_response({"redriven": done.now, "before": done.before})
+
+    @routes.get("/api/dead-letters/{place}", summary="One: payload, headers, stack trace, history")
+    def get_dead_letter(place: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        with _as_problems():
+            return json_response(shown_whole(desk.get(_place(place))))
+
+    @routes.post("/api/dead-letters/{place}/redrive", summary="Try it again, as it is or changed")
+    def redrive(place: str, how: Redrive) -> Response:  # pyright: ignore[reportUnusedFunction]
+        with _as_problems():
+            letter = desk.get(_place(place)).letter
+            value = None if how.value is None else how.value.encode()
+            if how.set:
+                changes = [
+                    (path, msgspec.json.encode(new).decode()) for path, new in how.set.items()
+                ]
+                value = edited(letter.value if value is None else value, changes)
+            done = desk.handle([letter], Change(by, how.note, how.to, value))
+        return json_response({"redriven": done.now, "before": done.before})
+
+    @routes.post("/api/dead-letters/{place}/discard", summary="Never try it again")
+    def discard(place: str, why: Discard) -> Response:  # pyright: ignore[reportUnusedFunction]
+        with _as_problems():
+            letter = desk.get(_place(place)).letter
+            done = desk.handle([letter], Change(by, why.note, discard=True))
+        return json_response({"discarded": done.now, "before": done.before})
+
+    return routes
+
+
+def _chosen(desk: DeadLetters, many: Many) -> list[DeadLetter]:
+    found = islice(desk.find(many.wanted(), many.topic), many.limit)
+    return [entry.letter for entry in found]
+
+
+def _place(written: str) -> Place:
+    try:
+        return parse_place(written)
+    except Malformed as error:
+        raise Problem(422, "invalid-request", str(error), field="place") from None
+
+
+@contextmanager
+def _as_problems() -> Generator[None]:
+    try:
+        yield
+    except Unknown as error:
+        raise Problem(404, "unknown-dead-letter", str(error)) from None
+    except Busy as error:
+        raise Problem(409, "busy", str(error)) from None
+    except Nowhere as error:
+        raise Problem(422, "no-destination", str(error), field="to") from None
+    except Malformed as error:
+        raise Problem(422, "invalid-request", str(error), field="set") from None
+
+
+def shown(found: Found) -> dict[str, Any]:
+    """Return a dead letter as lists show it."""
+    letter = found.letter
+    return {
+        "place": str(letter.place),
+        "order": letter.order,
+        "parkedAt": rfc3339(from_epoch_ms(letter.parked_ms)),
+        "origin": letter.origin,
+        "exception": letter.exception,
+        "reason": letter.reason,
+        "times": len(letter.passes),
+        "handled": found.handled,
+    }
+
+
+def shown_whole(found: Found) -> dict[str, Any]:
+    """Return all of a dead letter, headers decoded; bytes that are no text as hex."""
+    letter = found.letter
+    return shown(found) | {
+        "attempts": letter.attempts,
+        "passes": letter.passes,
+        "key": None if letter.key is None else text(letter.key),
+        "value": None if letter.value is None else text(letter.value),
+        "headers": [{"name": n, "value": header_value(n, v)} for n, v in letter.headers],
+        "stacktrace": letter.stacktrace,
+    }

@@ -1,0 +1,257 @@
+"""What an operator does with dead letters, on Kafka alone.
+
+A dead letter cannot be deleted. What was done with it is a record in a compacted topic, under the
+dead letter's place, written in the Kafka transaction of the record that is tried again. All who do
+so share one transactional id: whoever begins fences the others first, and then reads what they
+have done. So a redrive that crashed and is repeated, or two at once, double nothing
+(docs/decisions/0008).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+from typing import Any
+
+import msgspec
+
+from orderstream.contract.errors import (
+    Fenced,
+    Malformed,
+    OrderstreamError,
+    OutcomeUnknown,
+    TransactionAborted,
+    Unavailable,
+)
+from orderstream.contract.topics import Topics
+from orderstream.dead_letters.rules import (
+    DeadLetter,
+    Handled,
+    Place,
+    Wanted,
+    headers_again,
+    parse_place,
+    read,
+    text,
+)
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.broker_kafka import KafkaSink
+from orderstream.runtime.clock import Clock
+from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.stage import Output, Positions
+
+AT_ONCE = 500  # Dead letters in one transaction.
+TRIES = 3
+SPRINGS_SUFFIXES = (".DLT", "-dlt")
+
+_handled = msgspec.json.Decoder(Handled).decode
+
+
+class Unknown(OrderstreamError):
+    """There is no dead letter at this place, or none of that topic."""
+
+
+class Busy(OrderstreamError):
+    """Somebody else began to redrive or discard; what is not done yet is still open."""
+
+
+class Nowhere(OrderstreamError):
+    """A dead letter does not say which topic it is from, or that topic is not there."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dead letter, and what was done with it: None while it is open."""
+
+    letter: DeadLetter
+    handled: Handled | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done with dead letters; without `to` each goes where it came from.
+
+    `value` replaces the payload: for one dead letter only.
+    """
+
+    by: str
+    note: str = ""
+    to: str | None = None
+    value: bytes | None = None
+    discard: bool = False
+
+
+@dataclass
+class Done:
+    """How many were handled now, and how many had been before."""
+
+    now: int = 0
+    before: int = 0
+
+
+class DeadLetters:
+    """The dead letters of one cluster. Any thread may call; every call may raise Unavailable."""
+
+    def __init__(
+        self, config: Mapping[str, Any], topics: Topics, group_prefix: str, clock: Clock
+    ) -> None:
+        self._config = dict(config)
+        self._topics = topics
+        self._name = f"{group_prefix}-dead-letters"
+        self._clock = clock
+        self._one_at_a_time = Lock()
+
+    def find(
+        self, wanted: Wanted, topic: str | None = None, *, handled: bool = False
+    ) -> Iterator[Found]:
+        """Give the dead letters that fit and are open, or all that fit, as they stand in the log.
+
+        Looks in the topics of the flow, or else in the dead letters of `topic`. What comes after
+        the first was asked for is left out. Raises Unknown.
+        """
+        with closing(LogReader(self._config, self._name)) as log:
+            ends = log.ends(log.partitions(self._topics_to_read(log, topic)))
+            known = self._read_handled(log)
+            for letter in self._letters(log, ends):
+                done = known.get(letter.place)
+                if (handled or done is None) and wanted.fits(letter):
+                    yield Found(letter, done)
+
+    def get(self, place: Place) -> Found:
+        """Return one. Raises Unknown."""
+        partition = (place.topic, place.partition)
+        with closing(LogReader(self._config, self._name)) as log:
+            there = log.partitions([place.topic]) if self._is_of_dead_letters(place.topic) else ()
+            ends = log.ends(p for p in there if p == partition)
+            if place.offset < ends.get(partition, 0):
+                begins = {partition: place.offset}
+                for letter in self._letters(log, {partition: place.offset + 1}, begins):
+                    if letter.place == place:
+                        return Found(letter, self._read_handled(log).get(place))
+        raise Unknown(f"there is no dead letter at {place}")
+
+    def handle(
+        self,
+        letters: Iterable[DeadLetter],
+        change: Change,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Done:
+        """Redrive or discard, each once, whoever else is at it and whatever was done before.
+
+        Some hundred are done in one transaction. Whatever this raises, those reported to
+        `progress` are done, and it may be called again. Raises Busy, Nowhere.
+        """
+        rest = iter(letters)
+        done = Done()
+        known: dict[Place, Handled] | None = None
+        with self._one_at_a_time, closing(KafkaSink(self._config, self._name, _no_group)) as sink:
+            topics = Admin(self._config).partitions().keys()
+            while batch := list(islice(rest, AT_ONCE)):
+                outputs = {letter.place: self._outputs(letter, change, topics) for letter in batch}
+                known = self._commit(sink, known, outputs, done)
+                progress(done.now + done.before)
+        return done
+
+    def _commit(
+        self,
+        sink: KafkaSink,
+        known: dict[Place, Handled] | None,
+        outputs: dict[Place, list[Output]],
+        done: Done,
+    ) -> dict[Place, Handled]:
+        """Write what is to be written for those still open; return what is handled by now."""
+        for tried in range(1, TRIES + 1):
+            try:
+                if known is None:
+                    sink.ready()  # From here on nobody else can commit: what is read stays true.
+                    with closing(LogReader(self._config, self._name)) as log:
+                        known = self._read_handled(log)
+                still_open = [place for place in outputs if place not in known]
+                if still_open:
+                    sink.begin()
+                    for place in still_open:
+                        for output in outputs[place]:
+                            sink.produce(output)
+                    sink.commit()
+            except Fenced as error:
+                raise Busy(
+                    "somebody else began to redrive or discard dead letters meanwhile; what is not"
+                    " done yet is still open: look, and do it again"
+                ) from error
+            except (TransactionAborted, OutcomeUnknown) as error:
+                if tried == TRIES:
+                    raise Unavailable(f"Kafka did not commit: {error}") from error
+                known = None  # An unknown commit may have happened: what is handled will tell.
+            else:
+                done.now += len(still_open)
+                done.before += len(outputs) - len(still_open)
+                return known | {place: _mark(outputs[place]) for place in still_open}
+        raise AssertionError
+
+    def _outputs(self, letter: DeadLetter, change: Change, topics: Collection[str]) -> list[Output]:
+        """Return the record to be tried again, if any, and the mark that says so."""
+        to = "" if change.discard else change.to or letter.origin.topic or ""
+        if not change.discard and to not in topics:
+            raise Nowhere(
+                f"{letter.place} does not say which topic it is from: say where to"
+                if not to
+                else f"{letter.place} is to go to {to}, and there is no such topic"
+            )
+        mark = Handled(
+            action="discarded" if change.discard else "redriven",
+            by=change.by,
+            at=self._clock(),
+            note=change.note,
+            to=to,
+            edited=change.value is not None,
+        )
+        key = str(letter.place).encode()
+        marking = Output(self._topics.dead_letters_handled, key, msgspec.json.encode(mark), [])
+        if change.discard:
+            return [marking]
+        value = letter.value if change.value is None else change.value
+        return [Output(to, letter.key, value, headers_again(letter.headers)), marking]
+
+    def _read_handled(self, log: LogReader) -> dict[Place, Handled]:
+        """Return what was done with each dead letter; the first mark of one counts."""
+        known: dict[Place, Handled] = {}
+        ends = log.ends(log.partitions([self._topics.dead_letters_handled]))
+        for records in log.read(ends):
+            for record in records:
+                if record.topic() == self._topics.dead_letters_handled:
+                    try:
+                        place = parse_place(text(record.key() or b""))
+                        known.setdefault(place, _handled(record.value() or b""))
+                    except (Malformed, msgspec.DecodeError, UnicodeDecodeError):
+                        continue  # Not ours: anybody may write to a topic.
+        return known
+
+    def _letters(
+        self, log: LogReader, ends: Positions, begins: Positions | None = None
+    ) -> Iterator[DeadLetter]:
+        for records in log.read(ends, begins):
+            for record in records:
+                partition = (record.topic() or "", record.partition() or 0)
+                if (record.offset() or 0) < ends.get(partition, 0):
+                    yield read(record)
+
+    def _topics_to_read(self, log: LogReader, asked: str | None) -> list[str]:
+        """Return the dead letter topics: those of the flow, or the one that is asked for."""
+        if asked is None:
+            return [topic for topic in self._topics.all() if self._is_of_dead_letters(topic)]
+        for name in (self._topics.dead_letter(asked), asked):
+            if self._is_of_dead_letters(name) and log.partitions([name]):
+                return [name]
+        raise Unknown(f"there is no dead letter topic {asked} or {self._topics.dead_letter(asked)}")
+
+    def _is_of_dead_letters(self, topic: str) -> bool:
+        return topic.endswith((self._topics.dead_letter_suffix, *SPRINGS_SUFFIXES))
+
+
+def _mark(outputs: list[Output]) -> Handled:
+    return _handled(outputs[-1].value or b"")
+
+
+def _no_group() -> None:
+    """Stand for the generation of a consumer: there is none, and no offsets are committed."""
