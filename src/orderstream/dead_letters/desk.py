@@ -112,7 +112,7 @@ class DeadLetters:
         """
         with closing(LogReader(self._config, self._name)) as log:
             ends = log.ends(log.partitions(self._topics_to_read(log, topic)))
-            known = self._read_handled(log)
+            known = self._read_handled()
             for letter in self._letters(log, ends):
                 done = known.get(letter.place)
                 if (handled or done is None) and wanted.fits(letter):
@@ -128,7 +128,7 @@ class DeadLetters:
                 begins = {partition: place.offset}
                 for letter in self._letters(log, {partition: place.offset + 1}, begins):
                     if letter.place == place:
-                        return Found(letter, self._read_handled(log).get(place))
+                        return Found(letter, self._read_handled().get(place))
         raise Unknown(f"there is no dead letter at {place}")
 
     def handle(
@@ -165,8 +165,7 @@ class DeadLetters:
             try:
                 if known is None:
                     sink.ready()  # From here on nobody else can commit: what is read stays true.
-                    with closing(LogReader(self._config, self._name)) as log:
-                        known = self._read_handled(log)
+                    known = self._read_handled()
                 still_open = [place for place in outputs if place not in known]
                 if still_open:
                     sink.begin()
@@ -213,13 +212,12 @@ class DeadLetters:
         value = letter.value if change.value is None else change.value
         return [Output(to, letter.key, value, headers_again(letter.headers)), marking]
 
-    def _read_handled(self, log: LogReader) -> dict[Place, Handled]:
+    def _read_handled(self) -> dict[Place, Handled]:
         """Return what was done with each dead letter; the first mark of one counts."""
         known: dict[Place, Handled] = {}
-        ends = log.ends(log.partitions([self._topics.dead_letters_handled]))
-        for records in log.read(ends):
-            for record in records:
-                if record.topic() == self._topics.dead_letters_handled:
+        with closing(LogReader(self._config, self._name)) as log:
+            for records in log.read(log.ends(log.partitions([self._topics.dead_letters_handled]))):
+                for record in records:
                     try:
                         place = parse_place(text(record.key() or b""))
                         known.setdefault(place, _handled(record.value() or b""))

@@ -42,6 +42,7 @@ class LogReader:
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 20,  # Most reads are short: they end where nothing more comes.
             "log_level": 2,
         }
         self._reader = Consumer(
@@ -61,7 +62,9 @@ class LogReader:
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Return the partitions of those of the topics that exist."""
         try:
-            found = self._admin.list_topics(timeout=TIMEOUT_S).topics
+            # Asked by who is going to read: for topics it has not heard of yet, librdkafka takes a
+            # second to find who leads them.
+            found = self._reader.list_topics(timeout=TIMEOUT_S).topics
         except KafkaException as error:
             raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
         return [(t, number) for t in topics if t in found for number in sorted(found[t].partitions)]
@@ -99,12 +102,12 @@ class LogReader:
         first = {p: (begins or {}).get(p, 0) for p in new}
         self._next |= first
         if new:
-            places = [TopicPartition(*p, at or OFFSET_BEGINNING) for p, at in first.items()]
-            self._reader.incremental_assign(places)
+            # Where 0 was deleted already, `auto.offset.reset` says where to begin.
+            self._reader.incremental_assign([TopicPartition(*p, at) for p, at in first.items()])
         left = {p: end for p, end in ends.items() if self._next[p] < end}
         patience = monotonic() + STALLED_S
         while left:
-            messages = self._reader.consume(BATCH_RECORDS, 0.5)
+            messages = self._reader.consume(BATCH_RECORDS, 0.05)
             records: list[Message] = []
             for message in messages:
                 error = message.error()
@@ -136,9 +139,7 @@ class LogReader:
         if not asked:
             return set()
         if self._prober is None:
-            self._prober = Consumer(
-                self._options | {"fetch.wait.max.ms": 20, "fetch.message.max.bytes": 65_536}
-            )
+            self._prober = Consumer(self._options | {"fetch.message.max.bytes": 65_536})
         places = [TopicPartition(*p, start or OFFSET_BEGINNING) for p, start in asked.items()]
         self._prober.assign(places)
         left = set(asked)
