@@ -19,6 +19,7 @@ from orderstream.contract import events
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line
+from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.inventory.api import stock_routes
 from orderstream.notification.api import notice_routes
 from orderstream.order_view.api import view_routes
@@ -165,6 +166,7 @@ def openapi() -> dict[str, Any]:
         stock_routes(NOTHING),
         notice_routes(NOTHING),
         analytics_routes(NOTHING, NOTHING),
+        dead_letter_routes(NOTHING),
     ):
         app.include_router(routes)
     OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.

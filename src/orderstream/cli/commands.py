@@ -2,6 +2,8 @@
 
 from orderstream.cli import (
     demo,
+    dlt,
+    dlt_redrive,
     doctor,
     load,
     operations,
@@ -17,6 +19,8 @@ from orderstream.cli import (
 
 __all__ = [
     "demo",
+    "dlt",
+    "dlt_redrive",
     "doctor",
     "load",
     "operations",

@@ -9,19 +9,17 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Malformed
-from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Found, Nowhere, Unknown
+from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Nowhere, Unknown
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Place,
     Wanted,
     edited,
-    header_value,
     parse_place,
-    text,
 )
-from orderstream.runtime.clock import from_epoch_ms, to_epoch_ms
+from orderstream.dead_letters.shown import shown, shown_whole
+from orderstream.runtime.clock import to_epoch_ms
 from orderstream.runtime.web import Problem, Time, json_response
 
 LISTED_MAX = 1000
@@ -104,7 +102,8 @@ def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
             if many.dryRun:
                 return json_response({"redriven": 0, "wouldRedrive": len(letters)})
             done = desk.handle(letters, Change(by))
-        return json_response({"redriven": done.now, "before": done.before})
+        nowhere = [str(place) for place in done.nowhere]
+        return json_response({"redriven": done.now, "before": done.before, "nowhere": nowhere})
 
     @routes.get("/api/dead-letters/{place}", summary="One: payload, headers, stack trace, history")
     def get_dead_letter(place: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -122,6 +121,8 @@ def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
                 ]
                 value = edited(letter.value if value is None else value, changes)
             done = desk.handle([letter], Change(by, how.note, how.to, value))
+            if done.nowhere:
+                raise Nowhere(f"{place} does not name a topic that is there: say where `to`")
         return json_response({"redriven": done.now, "before": done.before})
 
     @routes.post("/api/dead-letters/{place}/discard", summary="Never try it again")
@@ -158,31 +159,3 @@ def _as_problems() -> Generator[None]:
         raise Problem(422, "no-destination", str(error), field="to") from None
     except Malformed as error:
         raise Problem(422, "invalid-request", str(error), field="set") from None
-
-
-def shown(found: Found) -> dict[str, Any]:
-    """Return a dead letter as lists show it."""
-    letter = found.letter
-    return {
-        "place": str(letter.place),
-        "order": letter.order,
-        "parkedAt": rfc3339(from_epoch_ms(letter.parked_ms)),
-        "origin": letter.origin,
-        "exception": letter.exception,
-        "reason": letter.reason,
-        "times": len(letter.passes),
-        "handled": found.handled,
-    }
-
-
-def shown_whole(found: Found) -> dict[str, Any]:
-    """Return all of a dead letter, headers decoded; bytes that are no text as hex."""
-    letter = found.letter
-    return shown(found) | {
-        "attempts": letter.attempts,
-        "passes": letter.passes,
-        "key": None if letter.key is None else text(letter.key),
-        "value": None if letter.value is None else text(letter.value),
-        "headers": [{"name": n, "value": header_value(n, v)} for n, v in letter.headers],
-        "stacktrace": letter.stacktrace,
-    }

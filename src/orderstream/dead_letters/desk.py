@@ -7,9 +7,9 @@ have done. So a redrive that crashed and is repeated, or two at once, double not
 (docs/decisions/0008).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock
 from typing import Any
@@ -57,7 +57,7 @@ class Busy(OrderstreamError):
 
 
 class Nowhere(OrderstreamError):
-    """A dead letter does not say which topic it is from, or that topic is not there."""
+    """There is no topic to put it back to: it names none, or one that is not there."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ class Change:
 
 @dataclass
 class Done:
-    """How many were handled now, and how many had been before."""
+    """How many were handled now and before, and which have no topic to be put back to."""
 
     now: int = 0
     before: int = 0
+    nowhere: list[Place] = field(default_factory=list[Place])
 
 
 class DeadLetters:
@@ -140,17 +141,26 @@ class DeadLetters:
         """Redrive or discard, each once, whoever else is at it and whatever was done before.
 
         Some hundred are done in one transaction. Whatever this raises, those reported to
-        `progress` are done, and it may be called again. Raises Busy, Nowhere.
+        `progress` are done, and it may be called again. One that has no topic to be put back to is
+        left open, and named in the answer. Raises Busy, and Nowhere if `change.to` is no topic.
         """
         rest = iter(letters)
         done = Done()
         known: dict[Place, Handled] | None = None
         with self._one_at_a_time, closing(KafkaSink(self._config, self._name, _no_group)) as sink:
             topics = Admin(self._config).partitions().keys()
+            if change.to is not None and change.to not in topics:
+                raise Nowhere(f"there is no topic {change.to}")
             while batch := list(islice(rest, AT_ONCE)):
-                outputs = {letter.place: self._outputs(letter, change, topics) for letter in batch}
+                outputs: dict[Place, list[Output]] = {}
+                for letter in batch:
+                    to = "" if change.discard else change.to or letter.origin.topic or ""
+                    if change.discard or to in topics:
+                        outputs[letter.place] = self._outputs(letter, change, to)
+                    else:
+                        done.nowhere.append(letter.place)
                 known = self._commit(sink, known, outputs, done)
-                progress(done.now + done.before)
+                progress(done.now + done.before + len(done.nowhere))
         return done
 
     def _commit(
@@ -188,15 +198,8 @@ class DeadLetters:
                 return known | {place: _mark(outputs[place]) for place in still_open}
         raise AssertionError
 
-    def _outputs(self, letter: DeadLetter, change: Change, topics: Collection[str]) -> list[Output]:
+    def _outputs(self, letter: DeadLetter, change: Change, to: str) -> list[Output]:
         """Return the record to be tried again, if any, and the mark that says so."""
-        to = "" if change.discard else change.to or letter.origin.topic or ""
-        if not change.discard and to not in topics:
-            raise Nowhere(
-                f"{letter.place} does not say which topic it is from: say where to"
-                if not to
-                else f"{letter.place} is to go to {to}, and there is no such topic"
-            )
         mark = Handled(
             action="discarded" if change.discard else "redriven",
             by=change.by,
