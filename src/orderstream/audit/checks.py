@@ -48,7 +48,7 @@ ORDERS: LiteralString = """
         FROM log_input LEFT JOIN log_mark USING (topic, partition)
         UNION ALL
         SELECT order_id, 0, false, reserved::int, (NOT reserved)::int,
-            ("offset" < coalesce(early, 0))::int, 0, 0, 0, NULL,
+            ("offset" < coalesce(early, 0) AND NOT redriven)::int, 0, 0, 0, NULL,
             ARRAY[topic, partition, "offset"], NULL
         FROM log_outcome LEFT JOIN log_mark USING (topic, partition)
         UNION ALL

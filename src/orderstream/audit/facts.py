@@ -47,7 +47,8 @@ TABLES = """
     CREATE TEMP TABLE log_outcome (
         order_id text, topic smallint, partition int, "offset" bigint,
         event_id text, reserved boolean, ordered_at timestamptz, decided_at timestamptz,
-        quantities jsonb, reason text, short jsonb
+        quantities jsonb, reason text, short jsonb,
+        redriven boolean  -- Said before: a projection failed on it, and it was put back for that.
     );
     -- A dead letter. `order_id` is null where the key is no order id. `fails` unless another
     -- consumer gave up on the record than the one that decides on orders: the order is fine then.
@@ -182,6 +183,7 @@ def _outcome(record: Record, place: Row, reserved: bool) -> Row:
         _json(quantities_by_sku(event.items)),
         reason,
         short,
+        header(record.headers(), _DEAD_ORIGIN + "topic") is not None,
     )
 
 
