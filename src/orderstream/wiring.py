@@ -32,6 +32,7 @@ from orderstream.orders.api import OrdersApi
 from orderstream.orders.desk import Desk
 from orderstream.orders.store_postgres import PostgresClaims
 from orderstream.runtime.admin import Admin, Reach
+from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import utc_now
@@ -42,6 +43,7 @@ from orderstream.runtime.migrations import migrate
 from orderstream.runtime.observe import Check, StageMetrics
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.publisher import Publisher
+from orderstream.runtime.replay import Replay
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Stage
 from orderstream.runtime.web import WebServer, run, web_app
@@ -214,6 +216,26 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
         metrics=metrics,
         records_max=settings.batch_records,
         positions=positions,
+        answered=None if positions else Answered(database),
+    )
+
+
+REBUILT = frozenset({"view", "analytics"})  # Their rows are what the log says, and no more.
+
+
+def replay_of(name: str, settings: Settings) -> Replay:
+    """Return the replay of a stage. Raises KeyError for an unknown name."""
+    database = Database(settings.dsn(), SCHEMAS[name])
+    stage = stage_parts(name, settings, database).stage
+    database.close()
+    return Replay(
+        stage,
+        settings.group(stage.name),
+        SCHEMAS[name],
+        settings.dsn(),
+        settings.kafka(),
+        rebuilds=name in REBUILT,
+        dead_letter_suffix=settings.dead_letter_suffix,
     )
 
 

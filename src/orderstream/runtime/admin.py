@@ -194,6 +194,43 @@ class Admin:
         except KafkaException as error:
             raise Unavailable(f"offsets: {error_of(error).str()}") from error
 
+    def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the first offset of each partition; above 0, something was deleted."""
+        return self._offsets(partitions, OffsetSpec.earliest())
+
+    def at_time(
+        self, partitions: Iterable[tuple[str, int]], time_ms: int
+    ) -> dict[tuple[str, int], int]:
+        """Return the offset of the first record from this time on; left out where none is."""
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(time_ms))
+        return {at: offset for at, offset in found.items() if offset >= 0}
+
+    def members(self, group: str) -> list[str]:
+        """Return who is in a consumer group, as `client (host)`; nobody where there is none."""
+        try:
+            futures = self._client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)
+            found = futures[group].result()
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise Unavailable(f"group {group}: {error_of(error).str()}") from error
+        return [f"{member.client_id} ({member.host})" for member in found.members]
+
+    def set_committed(self, group: str, positions: dict[tuple[str, int], int]) -> None:
+        """Set where a group reads on; refused by Kafka while anybody is in it."""
+        offsets = [TopicPartition(*at, offset) for at, offset in positions.items()]
+        if not offsets:
+            return
+        try:
+            futures = self._client.alter_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group, offsets)], request_timeout=TIMEOUT_S
+            )
+            for partition in futures[group].result().topic_partitions:
+                if partition.error is not None:
+                    raise KafkaException(partition.error)
+        except KafkaException as error:
+            raise Unavailable(f"group {group}: {error_of(error).str()}") from error
+
     def lag(self, group: str, topics: Sequence[str]) -> list[Lag]:
         """Return a group's lag in every partition of these topics."""
         counts = self.partitions()

@@ -120,6 +120,33 @@ def read_dead_letter(record: Record) -> DeadLetter:
     )
 
 
+Origin = tuple[str, int, int]  # Topic, partition, offset.
+
+
+def origin_of(record: Record) -> Origin:
+    """Return where a record stood when it was first tried: there, or before its retries."""
+    return _origin_named(record, _RETRY_ORIGIN) or (
+        record.topic() or "",
+        record.partition() or 0,
+        record.offset() or 0,
+    )
+
+
+def parked_from(record: Record, group: str) -> Origin | None:
+    """Return where a dead letter stood when this group gave up on it, or None if it did not."""
+    by = header(record.headers(), _DEAD + "original-consumer-group")
+    return _origin_named(record, _DEAD + "original-") if by == group.encode() else None
+
+
+def _origin_named(record: Record, prefix: str) -> Origin | None:
+    found = [header(record.headers(), prefix + name) for name in ("topic", "partition", "offset")]
+    topic, partition, offset = found
+    if topic is None or partition is None or offset is None:
+        return None
+    numbers = int.from_bytes(partition[:4], "big"), int.from_bytes(offset[:8], "big")
+    return (topic.decode(errors="replace"), *numbers)
+
+
 def _origin(record: Record, group: str) -> list[tuple[str, bytes]]:
     return [
         ("topic", (record.topic() or "").encode()),

@@ -24,6 +24,7 @@ from orderstream.contract.errors import (
     TransactionAborted,
     Unavailable,
 )
+from orderstream.runtime.answered import Answered
 from orderstream.runtime.broker import Sink, Source
 from orderstream.runtime.clock import Clock, from_epoch_ms, to_epoch_ms
 from orderstream.runtime.database import Database
@@ -76,6 +77,7 @@ class Loop:
         metrics: StageMetrics,
         records_max: int = 1000,
         positions: StoredPositions | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -88,6 +90,7 @@ class Loop:
         self._metrics = metrics
         self._records_max = records_max
         self._positions = positions
+        self._answered = answered
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._busy = False
@@ -137,6 +140,8 @@ class Loop:
         """Start from what is committed, whatever happened before."""
         if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
             self._sink.ready()  # First: it ends an open transaction, so that offsets are final.
+        if self._answered:
+            self._answered.load()
         self._held.clear()
         self._source.rewind()
 
@@ -150,7 +155,10 @@ class Loop:
         if not records:
             return 0
         with self._metrics.batch(len(records)):
-            outputs = self._handle([self._read(record) for record in records])
+            silent, new = self._answered.split(records) if self._answered else ((), records)
+            if silent:
+                self._handle([self._read(record) for record in silent])
+            outputs = self._handle([self._read(record) for record in new]) if new else []
             after = _positions_after(records)
             if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
                 self._publish(outputs, after)

@@ -1,0 +1,172 @@
+"""Has a stage read again: sets back its offsets, and readies its store for that.
+
+A stage that keeps its offsets beside its rows: one store transaction resets them, and empties the
+rows that are to be built anew. A stage that keeps them in Kafka: what it has answered is marked
+(answered.py) before they are altered. Either may only be done while nobody is in the group; the
+store's offsets are safe even then, since a worker that finds others than its own steps back.
+"""
+
+from collections.abc import Collection, Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import Connection, sql
+
+from orderstream.contract.errors import Unavailable
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.answered import mark
+from orderstream.runtime.failure import Origin, parked_from
+from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.stage import Keeps, Positions, Stage
+
+LOCK_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to go back to in each partition: an offset, or a time in ms since 1970."""
+
+    offset: int = 0
+    time_ms: int | None = None
+
+    @property
+    def beginning(self) -> bool:
+        """Whether everything is to be read again."""
+        return self.time_ms is None and self.offset == 0
+
+
+@dataclass(frozen=True)
+class Move:
+    """One partition: where the stage is, and where it is to read on.
+
+    `again` counts offsets; the end of each transaction takes one as well.
+    """
+
+    topic: str
+    partition: int
+    before: int
+    to: int
+
+    @property
+    def again(self) -> int:
+        """How many offsets are to be read again."""
+        return self.before - self.to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay will do; `cut` names partitions whose beginning was deleted from the log."""
+
+    moves: tuple[Move, ...]
+    rebuild: bool
+    cut: tuple[str, ...]
+
+
+class Replay:
+    """The replay of one stage. Every method raises Unavailable."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        group: str,
+        schema: str,
+        dsn: str,
+        config: dict[str, Any],
+        *,
+        rebuilds: bool,
+        dead_letter_suffix: str,
+    ) -> None:
+        self._stage = stage
+        self._group = group
+        self._schema = schema
+        self._dsn = dsn
+        self._config = config
+        self._rebuilds = rebuilds
+        self._suffix = dead_letter_suffix
+        self._admin = Admin(config)
+
+    def members(self) -> list[str]:
+        """Return who is in the group, as `client (host)`."""
+        return self._admin.members(self._group)
+
+    def plan(self, target: Target) -> Plan:
+        """Say what it would do. A replay never moves forward: nothing unread is passed over.
+
+        Rows are built anew from the beginning only where the log still has its own.
+        """
+        before = self._before()
+        first = self._admin.begins(before)
+        if target.time_ms is None:
+            to = {at: target.offset for at in before}
+        else:
+            to = self._admin.at_time(before, target.time_ms)
+        moves = tuple(
+            Move(*at, offset, min(max(to.get(at, offset), first[at]), offset))
+            for at, offset in sorted(before.items())
+        )
+        cut = tuple(f"{topic}[{number}]" for (topic, number), at in first.items() if at > 0)
+        return Plan(moves, self._rebuilds and target.beginning and not cut, cut)
+
+    def run(self, plan: Plan) -> None:
+        """Do it. Done again after a crash at any point, it does the rest."""
+        positions = {(move.topic, move.partition): move.to for move in plan.moves}
+        with self._store() as tx:
+            if self._stage.keeps is Keeps.OFFSETS_IN_STORE:
+                if plan.rebuild:
+                    _empty(tx, self._schema)
+                tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
+            else:
+                below = {(move.topic, move.partition): move.before for move in plan.moves}
+                mark(tx, below, self._parked())
+        self._admin.set_committed(self._group, positions)  # Of a store's offsets: for display.
+
+    def _before(self) -> Positions:
+        if self._stage.keeps is Keeps.OFFSETS_IN_STORE:
+            with self._store() as tx:
+                rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
+            known = {(topic, number): at for topic, number, at in rows}
+            return {at: offset for at, offset in known.items() if at[0] in self._stage.reads}
+        lags = self._admin.lag(self._group, list(self._stage.reads))
+        return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
+
+    def _parked(self) -> Collection[Origin]:
+        """Return the records that this group gave up on."""
+        dead = {self._suffixed(topic) for topic in self._stage.reads}
+        with closing(LogReader(self._config, self._group)) as log:
+            return {
+                origin
+                for records in log.read(log.ends(log.partitions(sorted(dead))))
+                for record in records
+                if (origin := parked_from(record, self._group)) is not None
+            }
+
+    def _suffixed(self, topic: str) -> str:
+        return topic + self._suffix
+
+    @contextmanager
+    def _store(self) -> Generator[Connection]:
+        try:
+            with psycopg.connect(
+                self._dsn, connect_timeout=5, application_name="orderstream-replay"
+            ) as connection:
+                path = sql.SQL("SET search_path = {}").format(sql.Identifier(self._schema))
+                connection.execute(path)
+                connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'".encode())
+                yield connection
+        except psycopg.Error as error:
+            raise Unavailable(f"PostgreSQL is away or refused: {error}") from error
+
+
+_SET = "UPDATE position SET next = %s WHERE topic = %s AND partition = %s"
+_TABLES = """
+    SELECT tablename FROM pg_tables
+    WHERE schemaname = %s AND tablename <> 'position' AND tablename NOT LIKE '%%yoyo%%'
+"""
+
+
+def _empty(tx: Connection, schema: str) -> None:
+    """Empty every table: a projection has nothing but what the log says."""
+    names = [sql.Identifier(schema, name) for (name,) in tx.execute(_TABLES, (schema,)).fetchall()]
+    tx.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
