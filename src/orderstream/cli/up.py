@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -92,6 +93,7 @@ def everything(
     """
     from orderstream import wiring
     from orderstream.local.guard import Guard
+    from orderstream.local.holding import is_held_back
     from orderstream.local.processes import free_port
     from orderstream.local.supervisor import Supervisor
     from orderstream.runtime.observe import configure_logs
@@ -130,6 +132,7 @@ def everything(
                             port if worker == 0 else free_port(port + 100),
                         ),
                         logs / f"{label}.log",
+                        partial(is_held_back, settings.home, name),
                     )
             wiring.prepare(settings, "inventory")
             if wanted.database_url is None:  # Nobody else's shelves.

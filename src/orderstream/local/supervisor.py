@@ -32,10 +32,12 @@ class _Kept:
     command: Sequence[str]
     env: Mapping[str, str]
     log: Path
+    held: Callable[[], bool]
     process: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     again_at: float = 0.0
     delay_s: float = AGAIN_FIRST_S
+    asked_at: float | None = None  # To end, since it is held back.
     read: int = 0  # Bytes of the log that were shown.
     rest: bytes = b""
 
@@ -52,10 +54,18 @@ class Supervisor:
     show: Show
     _kept: list[_Kept] = field(default_factory=list[_Kept])
 
-    def keep(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
-        """Start a process and keep it running."""
+    def keep(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        held: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start a process and keep it running, except while `held` says that it is held back."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        kept = _Kept(name, command, env, log, read=log.stat().st_size if log.exists() else 0)
+        read = log.stat().st_size if log.exists() else 0
+        kept = _Kept(name, command, env, log, held, read=read)
         self._kept.append(kept)
         self._start(kept)
 
@@ -97,7 +107,9 @@ class Supervisor:
 
     def _look(self, kept: _Kept) -> None:
         process, now = kept.process, time.monotonic()
-        if process is not None and process.poll() is not None:
+        if kept.held():
+            self._hold(kept, now)
+        elif process is not None and process.poll() is not None:
             if now - kept.began > HEALTHY_AFTER_S:
                 kept.delay_s = AGAIN_FIRST_S
             how = _how(process.returncode)
@@ -107,6 +119,18 @@ class Supervisor:
             kept.delay_s = min(kept.delay_s * 2, AGAIN_MAX_S)
         elif process is None and now >= kept.again_at:
             self._start(kept)
+
+    def _hold(self, kept: _Kept, now: float) -> None:
+        """End a process, hard after 6 s; it starts at once when it is no longer held back."""
+        process = kept.process
+        if process is None or process.poll() is not None:
+            kept.process, kept.asked_at, kept.again_at = None, None, now
+        elif kept.asked_at is None:
+            self.show(kept.name, "held back by a command; stopping it")
+            kept.asked_at = now
+            process.send_signal(signal.SIGTERM)
+        elif now - kept.asked_at > STOP_TIMEOUT_S:
+            process.kill()
 
     def _tail(self, kept: _Kept) -> None:
         with kept.log.open("rb") as log:
