@@ -14,10 +14,15 @@ from orderstream import wiring
 from orderstream.local import kafka as local_kafka
 from orderstream.local import postgres
 from orderstream.runtime.migrations import migrate
+from orderstream.runtime.observe import configure_logs
 from orderstream.runtime.settings import Settings
 from tests.homes import own_home
 
 _numbers = itertools.count()
+
+
+# As the services log: structlog's own way draws every exception with all its locals.
+configure_logs("tests", "WARNING", human=False)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,10 @@ from orderstream.order_view.stage import view_stage
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.waiting import Waiting
 from orderstream.orders.api import OrdersApi
+from orderstream.orders.api_life import life_routes
+from orderstream.orders.changes_postgres import PostgresChanges
 from orderstream.orders.desk import Desk
+from orderstream.orders.life import Life
 from orderstream.orders.store_postgres import PostgresClaims
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
@@ -117,17 +120,33 @@ def order_app(settings: Settings) -> OrdersApi:
         settings.dsn(), SCHEMAS["order"], settings.database_pool, CLAIM_PATIENCE_S
     )
     view_database = Database(settings.dsn(), SCHEMAS["view"], settings.database_pool)
-    view = PostgresView(view_database)
+    ttl = settings.reservation_ttl
+    view = PostgresView(view_database, utc_now, ttl)
+    waiting = Waiting(view)
     publisher = Publisher(settings.kafka())
+    life = Life(
+        PostgresChanges(claims_database),
+        publisher,
+        settings.topics,
+        utc_now,
+        waiting.page,
+        view.overdue,
+        ttl,
+    )
+    running: list[asyncio.Task[None]] = []
     desk = Desk(PostgresClaims(claims_database), publisher, settings.topics.order_created, utc_now)
     preparing = Background(lambda: prepare(settings, "order", "view"))
 
     async def on_start() -> None:
         publisher.start(asyncio.get_running_loop())
         preparing.start()
+        running.append(asyncio.create_task(life.run()))
 
     async def on_stop() -> None:
         preparing.stop()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await desk.close()
         publisher.close()
         claims_database.close()
@@ -139,9 +158,10 @@ def order_app(settings: Settings) -> OrdersApi:
         "store": claims_database.ping,
     }
     app = web_app("orderstream: orders", checks, on_start=on_start, on_stop=on_stop)
+    app.include_router(life_routes(life))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
-    return OrdersApi(app, desk, Waiting(view).decided, settings.in_flight_max)
+    return OrdersApi(app, desk, waiting.decided, settings.in_flight_max)
 
 
 def serve_order(settings: Settings) -> int:
@@ -202,7 +222,7 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
     sink = KafkaSink(
         settings.kafka(),
         f"{group}-{settings.worker}",
-        source.consumer.consumer_group_metadata,
+        source.generation,
     )
     return Loop(
         stage,

@@ -13,8 +13,11 @@ from orderstream.audit.report import Report
 from orderstream.audit.verify import judge
 from orderstream.contract.events import (
     InventoryRejected,
+    InventoryReleased,
     InventoryReserved,
+    OrderCancelled,
     OrderCreated,
+    OrderFulfilled,
     encode,
 )
 from orderstream.contract.topics import Topics
@@ -26,6 +29,25 @@ TOPICS = Topics()
 DECIDES = "orderstream-inventory"
 ON_HAND = 1_000
 PARTITIONS = 2
+
+STATUS = {"EXPIRED": 30, "CANCELLED": 31, "FULFILLED": 32}
+FACTS = {
+    "FAILED": 1,
+    "CONFIRMED": 2,
+    "REJECTED": 4,
+    "EXPIRED": 8,
+    "CANCELLED": 16,
+    "FULFILLED": 32,
+    "RELEASED": 64,
+}
+NOTICES = {
+    "FAILED": "order.failed",
+    "CONFIRMED": "inventory.reserved",
+    "REJECTED": "inventory.rejected",
+    "EXPIRED": "order.cancelled",
+    "CANCELLED": "order.cancelled",
+    "FULFILLED": "order.fulfilled",
+}
 
 Place = tuple[str, int, int]
 Decision = InventoryReserved | InventoryRejected
@@ -70,9 +92,28 @@ class Known:
     created_at: datetime | None = None
     decisions: list[Decision] = field(default_factory=list[Decision])
     failed_at: datetime | None = None
+    ends: list[OrderCancelled | OrderFulfilled] = field(
+        default_factory=list[OrderCancelled | OrderFulfilled]
+    )
+    released: InventoryReleased | None = None
+
+    @property
+    def facts(self) -> dict[str, datetime]:
+        """What analytics counts of it, and when that was."""
+        facts = {} if self.failed_at is None else {"FAILED": self.failed_at}
+        for decision in self.decisions:
+            if isinstance(decision, InventoryReserved):
+                facts.setdefault("CONFIRMED", decision.decided_at)
+            elif decision.reason != "CANCELLED":
+                facts.setdefault("REJECTED", decision.decided_at)
+        for end in self.ends[:1]:
+            facts[_name(end)] = _at(end)
+        return facts if self.released is None else facts | {"RELEASED": self.released.released_at}
 
     @property
     def status(self) -> tuple[int, str]:
+        for end in self.ends:
+            return STATUS[_name(end)], _name(end)
         if any(isinstance(decision, InventoryRejected) for decision in self.decisions):
             return 21, "REJECTED"
         if self.decisions:
@@ -128,6 +169,18 @@ class World:
         headers = [("ce_id", (event_id or f"{decision.key}:{name}").encode())]
         return self.say(topic, decision.key.encode(), encode(decision), headers)
 
+    def end(self, end: OrderCancelled | OrderFulfilled) -> LogRecord:
+        """Somebody cancels or fulfils an order, or it expires."""
+        self._known.setdefault(end.key, Known()).ends.append(end)
+        cancelled = isinstance(end, OrderCancelled)
+        topic = TOPICS.order_cancelled if cancelled else TOPICS.order_fulfilled
+        return self.say(topic, end.key.encode(), encode(end))
+
+    def release(self, released: InventoryReleased) -> LogRecord:
+        """Inventory says that stock is free again."""
+        self._known[released.key].released = released
+        return self.say(TOPICS.inventory_released, released.key.encode(), encode(released))
+
     def say(
         self,
         topic: str,
@@ -163,27 +216,29 @@ class World:
             first = known.decisions[0] if known.decisions else None
             created_at = known.created_at or (first and first.ordered_at)
             self.add_page(key, status, created_at, first and first.decided_at)
-            if known.failed_at is not None:
-                self.add_notice(key, "order.failed")
-                minutes[_minute(known.failed_at), "FAILED"] += 1
-            if status:
-                failed = known.failed_at is not None
-                self.run("INSERT INTO analytics.counted VALUES (%s, %s, %s)", key, name, failed)
+            facts = known.facts
+            for fact, at in facts.items():
+                if fact in NOTICES:
+                    self.add_notice(key, NOTICES[fact])
+                    minutes[_minute(at), fact] += 1
+            if facts:
+                number = sum(FACTS[fact] for fact in facts)
+                self.run("INSERT INTO analytics.counted VALUES (%s, %s)", key, number)
                 outcomes[name] += 1
             if first is None:
                 continue
-            decided += 1
-            minutes[_minute(first.decided_at), name] += 1
+            self.add_reservation(first, known)
             quantities = quantities_by_sku(first.items)
-            self.add_reservation(first)
             if isinstance(first, InventoryReserved):
-                taken.update(quantities)
-                sold.update(quantities)
-            else:
+                decided += 1
+                if known.released is None:
+                    sold.update(quantities)
+                    taken.update({} if known.ends else quantities)
+                else:
+                    sold.update(dict.fromkeys(quantities, 0))
+            elif first.reason != "CANCELLED":
+                decided += 1
                 lost.update({sku: quantities[sku] for sku in first.short})
-            for kind in {type(decision) for decision in known.decisions}:
-                confirmed = kind is InventoryReserved
-                self.add_notice(key, "inventory.reserved" if confirmed else "inventory.rejected")
         for sku, reserved in taken.items():
             self.run("INSERT INTO inventory.stock VALUES (%s, %s, %s)", sku, ON_HAND, reserved)
         for sku in sold.keys() | lost.keys():
@@ -194,7 +249,8 @@ class World:
             self.run("INSERT INTO analytics.per_minute VALUES (%s, %s, %s)", minute, name, orders)
         self.run("INSERT INTO analytics.latency VALUES (0, %s)", decided)
         decisions = {TOPICS.inventory_reserved, TOPICS.inventory_rejected}
-        decisions.add(TOPICS.order_created_dead)
+        decisions |= {TOPICS.order_created_dead, TOPICS.order_cancelled, TOPICS.order_fulfilled}
+        decisions.add(TOPICS.inventory_released)
         for schema, topics in (
             ("order_view", decisions | {TOPICS.order_created}),
             ("notification", decisions),
@@ -223,16 +279,19 @@ class World:
             key,
         )
 
-    def add_reservation(self, decision: Decision) -> None:
+    def add_reservation(self, decision: Decision, known: Known | None = None) -> None:
         rejected = decision if isinstance(decision, InventoryRejected) else None
+        released = None if known is None else known.released
+        end = None if known is None or not known.ends else _name(known.ends[0])
         self.run(
-            "INSERT INTO inventory.reservation VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO inventory.reservation VALUES (%s, %s, %s, %s, %s, %s, %s)",
             decision.key,
-            "REJECTED" if rejected else "RESERVED",
+            "REJECTED" if rejected else end or "RESERVED",
             msgspec.json.encode(quantities_by_sku(decision.items)).decode(),
             rejected and rejected.reason,
             rejected and msgspec.json.encode(rejected.short).decode(),
             decision.decided_at,
+            released and released.released_at,
         )
 
     def run(self, statement: str, *values: object) -> None:
@@ -276,6 +335,14 @@ def _origin(prefix: str, place: Place, group: str) -> list[tuple[str, bytes]]:
         (prefix + "offset", place[2].to_bytes(8, "big")),
         (prefix + "consumer-group", group.encode()),
     ]
+
+
+def _name(end: OrderCancelled | OrderFulfilled) -> str:
+    return end.cause if isinstance(end, OrderCancelled) else "FULFILLED"
+
+
+def _at(end: OrderCancelled | OrderFulfilled) -> datetime:
+    return end.cancelled_at if isinstance(end, OrderCancelled) else end.fulfilled_at
 
 
 def _minute(at: datetime) -> datetime:

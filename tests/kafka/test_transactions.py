@@ -27,7 +27,7 @@ class Member:
         self.source = KafkaSource(
             settings.kafka(log_level=0), group, number, [settings.topics.order_created]
         )
-        generation = generation_of or self.source.consumer.consumer_group_metadata
+        generation = generation_of or self.source.generation
         self.sink = KafkaSink(settings.kafka(log_level=0), f"{group}-{number}", generation)
         self._topic = settings.topics.inventory_reserved
 
@@ -153,7 +153,7 @@ class TestAZombie:
         zombie = joins(generation_of=lambda: frozen[0])
         zombie.sink.ready()
         record = until(zombie.poll)
-        frozen.append(zombie.source.consumer.consumer_group_metadata())
+        frozen.append(zombie.source.generation())
         other = joins(1)
         until(lambda: (zombie.poll() and None) or other.poll(), what="partitions taken over")
         zombie.sink.begin()

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from orderstream.analytics import rules
 from orderstream.analytics.rules import BUCKET_MAX, Changes, Counted, Failed, count
-from tests.builders import NOON, an_order, rejected, reserved
+from orderstream.contract.events import InventoryReleased, InventoryReserved, OrderCancelled
+from tests.builders import (
+    NOON,
+    an_order,
+    cancelled,
+    fulfilled,
+    rejected,
+    released,
+    reserved,
+)
 
 T = TypeVar("T")
 
@@ -29,8 +38,12 @@ def histories(draw: st.DrawFn) -> list[list[Counted]]:
     for number in range(draw(st.integers(1, 5))):
         order = an_order(("MUG", number + 1), order_id=number)
         decided = draw(st.sampled_from([reserved(order, SOON), rejected(order, at=SOON)]))
-        failed = Failed(order.key, NEXT_MINUTE)
-        events += draw(st.lists(st.sampled_from([decided, failed]), max_size=4))
+        told: list[Counted] = [decided, Failed(order.key, NEXT_MINUTE)]
+        end = draw(st.sampled_from([None, cancelled(order), fulfilled(order)]))
+        told += [] if end is None else [end]
+        if isinstance(end, OrderCancelled) and isinstance(decided, InventoryReserved):
+            told.append(released(order))
+        events += draw(st.lists(st.sampled_from(told), max_size=6))
     events = draw(st.permutations(events))
     cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=3)))
     return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])]
@@ -40,8 +53,8 @@ def summed(*batches: Sequence[Counted]) -> Changes:
     """Count batch after batch, as the store adds them up."""
     total = Changes()
     for batch in batches:
-        changes = count(batch, total.standings)
-        total.standings |= changes.standings
+        changes = count(batch, total.facts)
+        total.facts |= changes.facts
         total.outcomes = added(total.outcomes, changes.outcomes)
         total.per_minute = added(total.per_minute, changes.per_minute)
         total.sold = added(total.sold, changes.sold)
@@ -90,6 +103,23 @@ class TestCount:
         total = summed([reserved(MUGS, NEXT_MINUTE)], [Failed("1", NOON)])
         assert total == summed([Failed("1", NOON)], [reserved(MUGS, NEXT_MINUTE)])
 
+    @pytest.mark.parametrize("end", ["CANCELLED", "EXPIRED", "FULFILLED"])
+    def test_an_order_that_is_over_counts_as_that(self, end: str) -> None:
+        over = fulfilled(MUGS) if end == "FULFILLED" else cancelled(MUGS, end == "EXPIRED")
+        total = summed([reserved(MUGS)], [over])
+        assert total.outcomes == {end: 1}
+        assert total.per_minute == {(NOON, "CONFIRMED"): 1, (NEXT_MINUTE, end): 1}
+        assert total == summed([over, reserved(MUGS)])
+
+    def test_what_is_released_was_not_sold(self) -> None:
+        total = summed([reserved(MUGS), cancelled(MUGS)], [released(MUGS)], [released(MUGS)])
+        assert total.sold == {}
+
+    def test_cancelled_before_it_came_is_no_rejection(self) -> None:
+        total = summed([rejected(MUGS, reason="CANCELLED"), cancelled(MUGS)])
+        assert total.outcomes == {"CANCELLED": 1}
+        assert total.latency == {}
+
     @given(histories())
     def test_any_order_and_any_batching_add_up_to_the_same(
         self, batches: list[list[Counted]]
@@ -100,7 +130,8 @@ class TestCount:
 
     @given(histories())
     def test_every_order_has_one_outcome(self, batches: list[list[Counted]]) -> None:
-        keys = {event.key for batch in batches for event in batch}
+        events = [event for batch in batches for event in batch]
+        keys = {e.key for e in events if not isinstance(e, InventoryReleased)}
         assert sum(summed(*batches).outcomes.values()) == len(keys)
 
 

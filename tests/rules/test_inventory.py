@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from orderstream.inventory import rules
-from orderstream.inventory.rules import Outcome, Wanted
+from orderstream.inventory.rules import Cancel, Outcome, Standing, Wanted
 from tests.builders import NOON, lines
 
 
@@ -47,7 +47,7 @@ class TestReserveAll:
             wanted(("MUG", 2), key="b"),
             wanted(("MUG", 1), key="c"),
         ]
-        outcomes = rules.reserve_all(orders, {}, {"MUG": 3}, NOON)
+        outcomes = rules.reserve_all(orders, {}, {}, {"MUG": 3}, NOON)
         assert [(key, o.reason) for key, o in outcomes.items()] == [
             ("a", None),
             ("b", "OUT_OF_STOCK"),
@@ -57,14 +57,56 @@ class TestReserveAll:
     def test_an_order_settled_before_is_not_settled_again(self) -> None:
         earlier = Outcome("a", {"MUG": 2}, None, (), NOON - timedelta(hours=1))
         free = {"MUG": 3}
-        assert rules.reserve_all([wanted(("MUG", 2), key="a")], {"a": earlier}, free, NOON) == {}
+        assert (
+            rules.reserve_all([wanted(("MUG", 2), key="a")], {"a": earlier}, {}, free, NOON) == {}
+        )
         assert free == {"MUG": 3}
 
     def test_an_order_twice_in_one_batch_is_settled_once(self) -> None:
         free = {"MUG": 3}
-        outcomes = rules.reserve_all([wanted(("MUG", 2))] * 2, {}, free, NOON)
+        outcomes = rules.reserve_all([wanted(("MUG", 2))] * 2, {}, {}, free, NOON)
         assert list(outcomes) == ["1"]
         assert free == {"MUG": 1}
+
+    def test_an_order_that_was_cancelled_before_it_came_gets_nothing(self) -> None:
+        free = {"MUG": 3}
+        outcome = rules.reserve_all([wanted(("MUG", 2))], {}, {"1": "CANCELLED"}, free, NOON)["1"]
+        assert outcome == Outcome("1", {"MUG": 2}, "CANCELLED", (), NOON)
+        assert free == {"MUG": 3}
+
+
+RESERVED = Standing("1", "RESERVED", {"MUG": 2})
+
+
+class TestCancel:
+    def test_releases_what_is_reserved_once(self) -> None:
+        twice = [Cancel("1", "CANCELLED"), Cancel("1", "EXPIRED")]
+        changed = rules.cancel_all(twice, {"1": RESERVED}, NOON)
+        assert changed == {"1": Standing("1", "CANCELLED", {"MUG": 2}, NOON)}
+
+    def test_of_an_order_not_known_yet_keeps_it_from_getting_anything(self) -> None:
+        changed = rules.cancel_all([Cancel("1", "CANCELLED")], {}, NOON)
+        assert changed == {"1": Standing("1", "CANCELLED", {})}
+
+    @pytest.mark.parametrize("status", ["REJECTED", "CANCELLED", "EXPIRED", "FULFILLED"])
+    def test_changes_nothing_that_is_over(self, status: rules.Status) -> None:
+        known = {"1": Standing("1", status, {"MUG": 2})}
+        assert rules.cancel_all([Cancel("1", "EXPIRED")], known, NOON) == {}
+
+
+class TestFulfil:
+    def test_takes_what_is_reserved_once(self) -> None:
+        changed = rules.fulfil_all(["1", "1"], {"1": RESERVED})
+        assert changed == {"1": Standing("1", "FULFILLED", {"MUG": 2})}
+        assert rules.fulfil_all(["1"], changed) == {}
+
+    def test_of_an_order_not_known_yet_waits_for_it(self) -> None:
+        assert rules.fulfil_all(["1"], {}) == {"1": Standing("1", "FULFILLED", {})}
+
+    @pytest.mark.parametrize("status", ["REJECTED", "CANCELLED", "EXPIRED"])
+    def test_without_a_reservation_says_why_not(self, status: rules.Status) -> None:
+        with pytest.raises(rules.NotReserved, match=f"order 1 cannot be fulfilled: it is {status}"):
+            rules.fulfil_all(["1"], {"1": Standing("1", status, {})})
 
 
 class TestTaken:

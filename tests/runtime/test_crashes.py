@@ -10,6 +10,7 @@ import pytest
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.contract.errors import OutcomeUnknown, TransactionAborted, Unavailable
+from orderstream.contract.events import OrderCancelled
 from orderstream.contract.topics import Topics
 from orderstream.inventory.stage import inventory_stage
 from orderstream.inventory.store_postgres import PostgresStock
@@ -21,7 +22,16 @@ from orderstream.order_view.store_postgres import PostgresView
 from orderstream.runtime.broker_memory import MemoryBroker
 from orderstream.runtime.database import Database
 from orderstream.runtime.stage import Stage
-from tests.builders import an_order, encode, key_of, rejected, reserved
+from tests.builders import (
+    an_order,
+    cancelled,
+    encode,
+    fulfilled,
+    key_of,
+    rejected,
+    released,
+    reserved,
+)
 from tests.runtime.crashing import GROUP, Crash, Script, ScriptedDatabase, run_until_idle
 
 TOPICS = Topics()
@@ -82,6 +92,17 @@ def created(broker: MemoryBroker) -> None:
         broker.put(TOPICS.order_created, key_of(order), encode(order))
         if number == 4:
             broker.put(TOPICS.order_created, b"junk", b"{not json")
+    for end in (
+        cancelled(orders[0]),
+        cancelled(orders[0]),  # Said twice.
+        fulfilled(orders[7]),
+        cancelled(an_order(order_id=9)),
+        fulfilled(orders[3]),  # Nothing is set aside for it: parked.
+    ):
+        is_cancelled = isinstance(end, OrderCancelled)
+        topic = TOPICS.order_cancelled if is_cancelled else TOPICS.order_fulfilled
+        broker.put(topic, key_of(end), encode(end))
+    broker.put(TOPICS.order_created, b"9", encode(an_order(("MUG", 1), order_id=9)))
 
 
 def decided(broker: MemoryBroker) -> None:
@@ -91,6 +112,7 @@ def decided(broker: MemoryBroker) -> None:
         broker.put(TOPICS.inventory_reserved, key_of(order), encode(reserved(order)))
     broker.put(TOPICS.inventory_reserved, b"1", encode(reserved(an_order(("MUG", 1)))))
     broker.put(TOPICS.inventory_reserved, b"junk", b"\xff")
+    broker.put(TOPICS.inventory_released, b"1", encode(released(an_order(("MUG", 1)))))
     for number in range(5, 8):
         order = an_order(("MUG", number), order_id=number)
         broker.put(TOPICS.inventory_rejected, key_of(order), encode(rejected(order)))
@@ -109,8 +131,10 @@ WORLDS = {
         (
             TOPICS.inventory_reserved,
             TOPICS.inventory_rejected,
+            TOPICS.inventory_released,
             TOPICS.order_created_retry,
             TOPICS.order_created_dead,
+            TOPICS.dead_letter(TOPICS.order_fulfilled),
         ),
     ),
     "view": World(

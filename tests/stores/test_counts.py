@@ -23,8 +23,13 @@ def counts(database: Database) -> PostgresCounts:
 def add(database: Database, *events: Counted) -> None:
     counts = PostgresCounts(database)
     with database.transaction() as tx:
-        before = counts.standings(tx, [event.key for event in events])
+        before = counts.facts(tx, [event.key for event in events])
         counts.add(tx, count(events, before))
+
+
+def outcomes_of(**counted: int) -> dict[str, int]:
+    names = ("CONFIRMED", "REJECTED", "FAILED", "CANCELLED", "EXPIRED", "FULFILLED")
+    return dict.fromkeys(names, 0) | counted
 
 
 def outcomes(counts: PostgresCounts) -> tuple[int, int, int]:
@@ -39,7 +44,7 @@ class TestSummary:
     def test_of_nothing(self, counts: PostgresCounts) -> None:
         assert counts.summary() == {
             "orders": 0,
-            "outcomes": {"CONFIRMED": 0, "REJECTED": 0, "FAILED": 0},
+            "outcomes": outcomes_of(),
             "decisionLatencyMs": {"p50": None, "p99": None},
         }
 
@@ -74,8 +79,8 @@ class TestSummary:
         assert outcomes(counts) == (1, 0, 0)
         minutes = counts.timeseries(NOON, NOON + timedelta(hours=1))
         assert [minute["outcomes"] for minute in minutes] == [
-            {"CONFIRMED": 0, "REJECTED": 0, "FAILED": 1},
-            {"CONFIRMED": 1, "REJECTED": 0, "FAILED": 0},
+            outcomes_of(FAILED=1),
+            outcomes_of(CONFIRMED=1),
         ]
 
     def test_quantiles_are_at_most_a_bucket_too_high(

@@ -5,15 +5,40 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from enum import IntFlag
 
 from msgspec import Struct
 
-from orderstream.contract.events import InventoryRejected, InventoryReserved
+from orderstream.contract.events import (
+    InventoryRejected,
+    InventoryReleased,
+    InventoryReserved,
+    OrderCancelled,
+    OrderFulfilled,
+)
 from orderstream.contract.values import quantities_by_sku
 
-CONFIRMED, REJECTED, FAILED = "CONFIRMED", "REJECTED", "FAILED"
-OUTCOMES = (CONFIRMED, REJECTED, FAILED)
+
+class Fact(IntFlag):
+    """What is known of an order: the greatest of them, RELEASED aside, is what it counts as."""
+
+    FAILED = 1
+    CONFIRMED = 2
+    REJECTED = 4
+    EXPIRED = 8
+    CANCELLED = 16
+    FULFILLED = 32
+    RELEASED = 64
+
+
+OUTCOMES = (
+    Fact.CONFIRMED,
+    Fact.REJECTED,
+    Fact.FAILED,
+    Fact.CANCELLED,
+    Fact.EXPIRED,
+    Fact.FULFILLED,
+)
 
 # Buckets grow by 2^(1/4) = 19 %, so a quantile read from them is at most that much too high.
 BUCKETS_PER_DOUBLING = 4
@@ -28,21 +53,21 @@ class Failed(Struct, frozen=True, gc=False):
     at: datetime
 
 
-Counted = InventoryReserved | InventoryRejected | Failed
-
-
-class Standing(NamedTuple):
-    """What an order counts as, and whether its failure was counted in the minute of it."""
-
-    outcome: str
-    failed: bool
+Counted = (
+    InventoryReserved
+    | InventoryRejected
+    | InventoryReleased
+    | OrderCancelled
+    | OrderFulfilled
+    | Failed
+)
 
 
 @dataclass(slots=True)
 class Changes:
-    """What to add to the counts, and what each order counts as from now on."""
+    """What to add to the counts, and all that is known of each order from now on."""
 
-    standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
+    facts: dict[str, int] = field(default_factory=dict[str, int])
     outcomes: Counter[str] = field(default_factory=Counter[str])
     per_minute: Counter[tuple[datetime, str]] = field(default_factory=Counter[tuple[datetime, str]])
     sold: Counter[str] = field(default_factory=Counter[str])
@@ -50,34 +75,64 @@ class Changes:
     latency: Counter[int] = field(default_factory=Counter[int])
 
 
-def count(events: Iterable[Counted], before: Mapping[str, Standing]) -> Changes:
-    """Count each order's failure once and its decision once, in whatever order they are read.
+def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
+    """Count each fact of an order once, in whatever order they are read, and however often.
 
-    A decided order counts as decided and no longer as FAILED. A failure stays in the minute in
-    which it happened: minutes tell what happened then.
+    An order counts as the last thing that it became; each fact stays in the minute in which it
+    happened: minutes tell what happened then.
     """
     changes = Changes()
     for event in events:
-        standing = changes.standings.get(event.key) or before.get(event.key)
-        if isinstance(event, Failed):
-            if standing is not None and standing.failed:
+        fact, at = fact_of(event)
+        known = changes.facts.get(event.key) or before.get(event.key, 0)
+        if fact is None or known & fact:
+            continue
+        changes.facts[event.key] = known | fact
+        was, now = outcome(known), outcome(known | fact)
+        if now != was:
+            changes.outcomes[now] += 1
+            if was:
+                changes.outcomes[was] -= 1
+        if fact is not Fact.RELEASED:
+            changes.per_minute[at.replace(second=0, microsecond=0), fact.name or ""] += 1
+        match event:
+            case InventoryReserved():
+                changes.sold.update(quantities_by_sku(event.items))
+            case InventoryReleased():
+                changes.sold.subtract(quantities_by_sku(event.items))
+            case InventoryRejected():
+                wanted = quantities_by_sku(event.items)
+                changes.lost.update({sku: wanted.get(sku, 0) for sku in event.short})
+            case _:
                 continue
-            outcome = FAILED if standing is None else standing.outcome
-            changes.per_minute[_minute(event.at), FAILED] += 1
-            _stand(changes, event.key, standing, Standing(outcome, failed=True))
-            continue
-        if standing is not None and standing.outcome != FAILED:
-            continue
-        outcome = CONFIRMED if isinstance(event, InventoryReserved) else REJECTED
-        changes.per_minute[_minute(event.decided_at), outcome] += 1
-        _stand(changes, event.key, standing, Standing(outcome, failed=standing is not None))
-        for sku, quantity in quantities_by_sku(event.items).items():
-            if isinstance(event, InventoryReserved):
-                changes.sold[sku] += quantity
-            elif sku in event.short:
-                changes.lost[sku] += quantity
-        changes.latency[bucket((event.decided_at - event.ordered_at).total_seconds() * 1000)] += 1
+        if not isinstance(event, InventoryReleased):
+            took = event.decided_at - event.ordered_at
+            changes.latency[bucket(took.total_seconds() * 1000)] += 1
     return changes
+
+
+def fact_of(event: Counted) -> tuple[Fact | None, datetime]:
+    """Return what an event tells, and when that was; None for what another event tells as well."""
+    match event:
+        case InventoryReserved():
+            return Fact.CONFIRMED, event.decided_at
+        case InventoryRejected():
+            return None if event.reason == "CANCELLED" else Fact.REJECTED, event.decided_at
+        case OrderCancelled():
+            fact = Fact.EXPIRED if event.cause == "EXPIRED" else Fact.CANCELLED
+            return fact, event.cancelled_at
+        case OrderFulfilled():
+            return Fact.FULFILLED, event.fulfilled_at
+        case InventoryReleased():
+            return Fact.RELEASED, event.released_at
+        case Failed():
+            return Fact.FAILED, event.at
+
+
+def outcome(facts: int) -> str:
+    """Return what an order counts as, of which this is known; empty for nothing yet."""
+    greatest = (facts & ~Fact.RELEASED).bit_length()
+    return Fact(1 << greatest - 1).name or "" if greatest else ""
 
 
 def bucket(latency_ms: float) -> int:
@@ -103,15 +158,3 @@ def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:
         if left <= 0:
             return round(latency_ms(of_bucket), 1)
     return None
-
-
-def _stand(changes: Changes, key: str, before: Standing | None, now: Standing) -> None:
-    changes.standings[key] = now
-    if before is None or before.outcome != now.outcome:
-        changes.outcomes[now.outcome] += 1
-        if before is not None:
-            changes.outcomes[before.outcome] -= 1
-
-
-def _minute(at: datetime) -> datetime:
-    return at.replace(second=0, microsecond=0)

@@ -6,7 +6,14 @@ from psycopg import Connection
 
 from orderstream.analytics.rules import Failed, count
 from orderstream.analytics.store import CountStore
-from orderstream.contract.events import decode_rejected, decode_reserved, failed_order_key
+from orderstream.contract.events import (
+    decode_cancelled,
+    decode_fulfilled,
+    decode_rejected,
+    decode_released,
+    decode_reserved,
+    failed_order_key,
+)
 from orderstream.contract.topics import Topics
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
@@ -21,7 +28,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         events = [event for _, event in batch]
-        before = store.standings(tx, [event.key for event in events])
+        before = store.facts(tx, [event.key for event in events])
         store.add(tx, count(events, before))
         return ()
 
@@ -30,6 +37,9 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         reads={
             topics.inventory_reserved: lambda r: decode_reserved(r.value()),
             topics.inventory_rejected: lambda r: decode_rejected(r.value()),
+            topics.inventory_released: lambda r: decode_released(r.value()),
+            topics.order_cancelled: lambda r: decode_cancelled(r.value()),
+            topics.order_fulfilled: lambda r: decode_fulfilled(r.value()),
             topics.order_created_dead: lambda r: _failed(r, decides),
         },
         handle=handle,

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import Changes, Standing
+from orderstream.analytics.rules import Changes
 
 
 class CountStore(Protocol):
     """Counts that grow by adding."""
 
-    def standings(self, tx: Connection, order_keys: Collection[str]) -> dict[str, Standing]:
-        """Return what these orders count as; those never counted are left out."""
+    def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
+        """Return what is known of these orders (rules.Fact); those never counted are left out."""
         ...
 
     def add(self, tx: Connection, changes: Changes) -> None:

@@ -6,16 +6,16 @@ from typing import Any
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import OUTCOMES, Changes, Standing, quantile_ms
+from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
 from orderstream.contract.envelope import rfc3339
 from orderstream.runtime.database import Database, pg_array
 
+NAMES = tuple(fact.name or "" for fact in OUTCOMES)
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
-STANDINGS = "SELECT order_id, outcome, failed FROM counted WHERE order_id = ANY(%s::text[])"
+FACTS = "SELECT order_id, facts FROM counted WHERE order_id = ANY(%s::text[])"
 REMEMBER = """
-    INSERT INTO counted (order_id, outcome, failed)
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::bool[])
-    ON CONFLICT (order_id) DO UPDATE SET outcome = excluded.outcome, failed = excluded.failed
+    INSERT INTO counted (order_id, facts) SELECT * FROM unnest(%s::text[], %s::smallint[])
+    ON CONFLICT (order_id) DO UPDATE SET facts = excluded.facts
 """
 PER_OUTCOME = """
     INSERT INTO per_outcome AS c (outcome, orders)
@@ -50,25 +50,17 @@ class PostgresCounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def standings(self, tx: Connection, order_keys: Collection[str]) -> dict[str, Standing]:
+    def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        rows = tx.execute(STANDINGS, (pg_array(order_keys),))
-        return {order_id: Standing(outcome, failed) for order_id, outcome, failed in rows}
+        return dict(tx.execute(FACTS, (pg_array(order_keys),)).fetchall())
 
     def add(self, tx: Connection, changes: Changes) -> None:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
-        if not changes.standings:
+        if not changes.facts:
             return
-        standings = sorted(changes.standings.items())
-        tx.execute(
-            REMEMBER,
-            (
-                pg_array(order for order, _ in standings),
-                pg_array(standing.outcome for _, standing in standings),
-                pg_array(standing.failed for _, standing in standings),
-            ),
-        )
+        orders = sorted(changes.facts)
+        tx.execute(REMEMBER, (pg_array(orders), pg_array(changes.facts[key] for key in orders)))
         tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
         tx.execute(
             PER_MINUTE,
@@ -94,7 +86,7 @@ class PostgresCounts:
             histogram = dict(tx.execute("SELECT bucket, orders FROM latency").fetchall())
         return {
             "orders": sum(outcomes.values()),
-            "outcomes": {outcome: outcomes.get(outcome, 0) for outcome in OUTCOMES},
+            "outcomes": {name: outcomes.get(name, 0) for name in NAMES},
             "decisionLatencyMs": {
                 "p50": quantile_ms(histogram, 0.5),
                 "p99": quantile_ms(histogram, 0.99),
@@ -107,7 +99,7 @@ class PostgresCounts:
             rows = tx.execute(TIMESERIES, (since, until)).fetchall()
         minutes: dict[datetime, dict[str, int]] = {}
         for minute, outcome, orders in rows:
-            minutes.setdefault(minute, dict.fromkeys(OUTCOMES, 0))[outcome] = orders
+            minutes.setdefault(minute, dict.fromkeys(NAMES, 0))[outcome] = orders
         return [
             {"minute": rfc3339(minute.astimezone(UTC)), "outcomes": outcomes}
             for minute, outcomes in minutes.items()

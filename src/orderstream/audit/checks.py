@@ -66,30 +66,52 @@ ORDERS: LiteralString = """
     ) AS fact GROUP BY order_id
 """
 
-# Everything that tells a projection something; `says` is the status (order_view's number for it).
+# One row per order that was changed after it was accepted. `answered`: inventory has read of it.
+ENDS: LiteralString = """
+    CREATE TEMP TABLE log_end AS
+    SELECT order_id,
+        count(*) FILTER (WHERE becomes = 'CANCELLED') AS cancelled,
+        count(*) FILTER (WHERE becomes = 'EXPIRED') AS expired,
+        count(*) FILTER (WHERE becomes = 'FULFILLED') AS fulfilled,
+        count(*) FILTER (WHERE becomes = 'RELEASED') AS released,
+        count(*) FILTER (WHERE becomes = 'RELEASED' AND "offset" < coalesce(early, 0))
+            AS early_released,
+        bool_and("offset" < coalesce(answered, 0)) FILTER (WHERE becomes <> 'RELEASED')
+            AS answered,
+        max(ARRAY[topic, partition, "offset"]) AS place
+    FROM log_change LEFT JOIN log_mark USING (topic, partition) GROUP BY order_id
+"""
+
+# Everything that tells a projection something; `says` is the status (order_view's number for it),
+# `fact` what analytics counts (analytics' number for it), `at` when that was.
 SAYINGS: LiteralString = """
     CREATE TEMP VIEW log_saying AS
-    SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, at AS created_at,
-        NULL::timestamptz AS decided_at, NULL::timestamptz AS failed_at
+    SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, 0 AS fact,
+        NULL::timestamptz AS at, at AS created_at, NULL::timestamptz AS decided_at
     FROM log_input i WHERE topic = 0
     UNION ALL
-    SELECT order_id, ARRAY[topic, partition, "offset"], CASE WHEN reserved THEN 20 ELSE 21 END,
-        ordered_at, decided_at, NULL
+    SELECT order_id, ARRAY[topic, partition, "offset"],
+        CASE WHEN reserved THEN 20 WHEN reason = 'CANCELLED' THEN 31 ELSE 21 END,
+        CASE WHEN reserved THEN 2 WHEN reason = 'CANCELLED' THEN 0 ELSE 4 END,
+        decided_at, ordered_at, decided_at
     FROM log_outcome
     UNION ALL
-    SELECT order_id, ARRAY[topic, partition, "offset"], 10, NULL, NULL, at
+    SELECT order_id, ARRAY[topic, partition, "offset"], 10, 1, at, NULL, NULL
     FROM log_dead WHERE fails AND order_id IS NOT NULL
+    UNION ALL
+    SELECT order_id, ARRAY[topic, partition, "offset"], coalesce(s.status, 0),
+        coalesce(f.fact, 64), at, NULL, NULL
+    FROM log_change LEFT JOIN log_status s ON s.name = becomes
+    LEFT JOIN log_fact f ON f.name = becomes
 """
 
 # What the log says of each order, as far as one projection has read it.
 _SEEN: LiteralString = """
     CREATE TEMP TABLE {seen} AS
-    SELECT s.order_id, max(s.says) AS status, bool_or(s.says = 20) AS reserved,
-        bool_or(s.says = 21) AS rejected, bool_or(s.says = 10) AS failed,
+    SELECT s.order_id, max(s.says) AS status, bit_or(s.fact) AS facts,
         min(s.created_at) AS created_min, max(s.created_at) AS created_max,
         min(s.decided_at) AS decided_min, max(s.decided_at) AS decided_max,
-        min(s.failed_at) AS failed_at, max(s.place) AS place,
-        min(s.place) FILTER (WHERE s.says >= 20) AS first_said
+        max(s.place) AS place, min(s.place) FILTER (WHERE s.decided_at IS NOT NULL) AS first_said
     FROM log_saying s JOIN log_topic t ON t.topic = s.place[1]
     JOIN {position} p ON p.topic = t.name AND p.partition = s.place[2] AND s.place[3] < p.next
     GROUP BY s.order_id
@@ -98,7 +120,14 @@ _SEEN: LiteralString = """
 
 def preparations() -> list[sql.Composed]:
     """Return the statements that come before the checks."""
-    texts: tuple[LiteralString, ...] = ("ANALYZE log_mark", ORDERS, "ANALYZE log_order", SAYINGS)
+    texts: tuple[LiteralString, ...] = (
+        "ANALYZE log_mark",
+        ORDERS,
+        "ANALYZE log_order",
+        ENDS,
+        "ANALYZE log_end",
+        SAYINGS,
+    )
     steps = [sql.SQL(text).format() for text in texts]
     for schema in PROJECTIONS:
         seen = sql.Identifier(f"seen_by_{schema}")
@@ -217,7 +246,8 @@ CHECKS = (
         """
         SELECT o.order_id, ARRAY[o.topic, o.partition, o."offset"], CASE
             WHEN r.order_id IS NULL THEN 'said, but not in the store'
-            WHEN (r.status = 'RESERVED') <> o.reserved THEN 'the store says ' || r.status
+            WHEN r.decided_at IS NULL OR (r.reason IS NULL) <> o.reserved
+                THEN 'the store says ' || r.status
             WHEN r.quantities <> o.quantities
                 THEN format('said %s, the store has %s', o.quantities, r.quantities)
             ELSE format('said %s at %s, the store has %s at %s',
@@ -226,9 +256,9 @@ CHECKS = (
         FROM log_outcome o LEFT JOIN log_mark m USING (topic, partition)
         LEFT JOIN inventory.reservation r ON r.order_id = o.order_id
         WHERE CASE WHEN r.order_id IS NULL THEN o."offset" < coalesce(m.early, 0)
-            ELSE (r.status = 'RESERVED') <> o.reserved OR r.quantities <> o.quantities
+            ELSE (r.reason IS NULL) <> o.reserved OR r.quantities <> o.quantities
                 OR r.reason IS DISTINCT FROM o.reason OR r.short IS DISTINCT FROM o.short
-                OR r.decided_at <> o.decided_at END
+                OR r.decided_at IS DISTINCT FROM o.decided_at END
         """,
         whole_log=False,
     ),
@@ -238,8 +268,59 @@ CHECKS = (
         """
         SELECT r.order_id, o.input_place, format('the store says %s, the log does not', r.status)
         FROM inventory.reservation r LEFT JOIN log_order o USING (order_id)
-        WHERE NOT coalesce(o.under_way, false)
-            AND coalesce(CASE r.status WHEN 'RESERVED' THEN o.reserved ELSE o.rejected END, 0) = 0
+        WHERE NOT coalesce(o.under_way, false) AND r.decided_at IS NOT NULL
+            AND coalesce(CASE WHEN r.reason IS NULL THEN o.reserved ELSE o.rejected END, 0) = 0
+        """,
+    ),
+    Check(
+        "ended_twice",
+        "No order is both cancelled and fulfilled.",
+        """
+        SELECT order_id, place, format('cancelled %s times, expired %s times, fulfilled %s times',
+            cancelled, expired, fulfilled)
+        FROM log_end WHERE cancelled + expired > 0 AND fulfilled > 0
+        """,
+    ),
+    Check(
+        "ended_in_vain",
+        "Of an order that is over, nothing is set aside any more.",
+        """
+        SELECT order_id, e.place, 'over, but the store says RESERVED'
+        FROM log_end e JOIN inventory.reservation r USING (order_id)
+        WHERE e.answered AND r.status = 'RESERVED'
+        """,
+    ),
+    Check(
+        "released_unsaid",
+        "What inventory has released, it has said, unless the change is still on its way.",
+        """
+        SELECT order_id, e.place, format('released at %s, the log does not say so', r.released_at)
+        FROM inventory.reservation r JOIN log_end e USING (order_id)
+        WHERE r.released_at IS NOT NULL AND e.released = 0 AND e.answered
+        """,
+    ),
+    Check(
+        "released_unstored",
+        "What inventory said it released is what it has stored.",
+        """
+        SELECT c.order_id, ARRAY[c.topic, c.partition, c."offset"],
+            format('released %s at %s, the store says %s %s at %s', c.quantities, c.at,
+                coalesce(r.status, 'nothing'), r.quantities, r.released_at)
+        FROM log_change c LEFT JOIN log_mark m USING (topic, partition)
+        LEFT JOIN inventory.reservation r ON r.order_id = c.order_id
+        WHERE c.becomes = 'RELEASED' AND CASE WHEN r.released_at IS NULL
+            THEN c."offset" < coalesce(m.early, 0)
+            ELSE r.released_at <> c.at OR r.quantities <> c.quantities END
+        """,
+        whole_log=False,
+    ),
+    Check(
+        "released_twice",
+        "Nothing is released more often than the order was cancelled or expired.",
+        """
+        SELECT order_id, place, format('over %s times, released %s times',
+            cancelled + expired, early_released)
+        FROM log_end WHERE early_released > cancelled + expired
         """,
     ),
     Check(
@@ -283,7 +364,8 @@ CHECKS = (
         """
         SELECT v.order_id, NULL::bigint[], 'a page, but nothing in the log'
         FROM order_view.orders v LEFT JOIN log_order o USING (order_id)
-        WHERE o.order_id IS NULL
+        LEFT JOIN log_end e USING (order_id)
+        WHERE o.order_id IS NULL AND e.order_id IS NULL
         """,
     ),
     Check(
@@ -315,11 +397,12 @@ CHECKS = (
         "Every outcome and every failure that notification has read of is on the log channel.",
         """
         SELECT s.order_id, s.place, format('no notice of %s', k.type)
-        FROM seen_by_notification s CROSS JOIN LATERAL (VALUES ('inventory.reserved', s.reserved),
-            ('inventory.rejected', s.rejected), ('order.failed', s.failed)) AS k (type, said)
+        FROM seen_by_notification s CROSS JOIN LATERAL (VALUES ('inventory.reserved', 2),
+            ('inventory.rejected', 4), ('order.failed', 1), ('order.cancelled', 24),
+            ('order.fulfilled', 32)) AS k (type, fact)
         LEFT JOIN notification.notice n
             ON n.event_id = s.order_id || ':' || k.type AND n.channel = 'log'
-        WHERE k.said AND n.event_id IS NULL
+        WHERE s.facts & k.fact <> 0 AND n.event_id IS NULL
         """,
     ),
     Check(
@@ -329,22 +412,24 @@ CHECKS = (
         SELECT n.order_id, NULL::bigint[],
             format('a notice on %s of %s, which the log does not have', n.channel, n.event_id)
         FROM notification.notice n LEFT JOIN log_order o USING (order_id)
+        LEFT JOIN log_end e USING (order_id)
         WHERE coalesce(CASE n.event_id
             WHEN n.order_id || ':inventory.reserved' THEN o.reserved
             WHEN n.order_id || ':inventory.rejected' THEN o.rejected
-            WHEN n.order_id || ':order.failed' THEN o.failed END, 0) = 0
+            WHEN n.order_id || ':order.failed' THEN o.failed
+            WHEN n.order_id || ':order.cancelled' THEN e.cancelled + e.expired
+            WHEN n.order_id || ':order.fulfilled' THEN e.fulfilled END, 0) = 0
         """,
     ),
     Check(
         "analytics_counted",
-        "Every order that analytics has read of counts once, as what the log says.",
+        "Of every order analytics knows what the log says, as far as it has read it.",
         """
         SELECT order_id, s.place, format('counts as %s, the log says %s',
-            coalesce(c.outcome, 'nothing'), coalesce(l.name, 'nothing'))
+            coalesce(pg_temp.log_facts(c.facts), 'nothing'),
+            coalesce(pg_temp.log_facts(s.facts), 'nothing'))
         FROM seen_by_analytics s FULL JOIN analytics.counted c USING (order_id)
-        LEFT JOIN log_status l ON l.status = s.status
-        WHERE CASE c.outcome WHEN 'CONFIRMED' THEN s.reserved WHEN 'REJECTED' THEN s.rejected
-            WHEN 'FAILED' THEN s.failed AND s.status = 10 END IS NOT TRUE
+        WHERE coalesce(c.facts, 0) <> coalesce(s.facts, 0)
         """,
     ),
     Check(
@@ -355,8 +440,8 @@ CHECKS = (
             format('%s: counted %s, the log has %s', outcome, coalesce(a.orders, 0),
                 coalesce(s.orders, 0))
         FROM analytics.per_outcome a FULL JOIN (
-            SELECT name AS outcome, count(*) AS orders
-            FROM seen_by_analytics JOIN log_status USING (status) GROUP BY name
+            SELECT f.name AS outcome, count(*) AS orders FROM seen_by_analytics s
+            JOIN log_fact f ON f.fact <= s.facts & 63 AND s.facts & 63 < f.fact * 2 GROUP BY 1
         ) AS s USING (outcome) WHERE coalesce(a.orders, 0) <> coalesce(s.orders, 0)
         """,
     ),
@@ -368,33 +453,43 @@ CHECKS = (
             format('SKU %s: sold %s, lost %s; the log says %s, %s', sku, coalesce(a.sold, 0),
                 coalesce(a.lost, 0), coalesce(s.sold, 0), coalesce(s.lost, 0))
         FROM analytics.per_sku a FULL JOIN (
-            SELECT q.key AS sku,
-                coalesce(sum(q.value::numeric) FILTER (WHERE o.reserved), 0) AS sold,
-                coalesce(sum(q.value::numeric) FILTER (WHERE o.short ? q.key), 0) AS lost
-            FROM seen_by_analytics s JOIN log_outcome o USING (order_id),
-                jsonb_each_text(o.quantities) AS q
-            WHERE s.first_said = ARRAY[o.topic, o.partition, o."offset"]
-                AND (o.reserved OR o.short ? q.key)
-            GROUP BY q.key
+            SELECT sku, sum(sold) AS sold, sum(lost) AS lost FROM (
+                SELECT q.key AS sku, CASE WHEN o.reserved THEN q.value::numeric ELSE 0 END AS sold,
+                    CASE WHEN o.short ? q.key THEN q.value::numeric ELSE 0 END AS lost
+                FROM seen_by_analytics s JOIN log_outcome o USING (order_id),
+                    jsonb_each_text(o.quantities) AS q
+                WHERE s.first_said = ARRAY[o.topic, o.partition, o."offset"]
+                    AND (o.reserved OR o.short ? q.key)
+                UNION ALL
+                SELECT q.key, -q.value::numeric, 0 FROM (
+                    SELECT DISTINCT ON (order_id) c.quantities
+                    FROM seen_by_analytics s JOIN log_change c USING (order_id)
+                    WHERE s.facts & 64 <> 0 AND c.becomes = 'RELEASED'
+                    ORDER BY order_id, c."offset"
+                ) AS freed, jsonb_each_text(freed.quantities) AS q
+            ) AS moved GROUP BY sku
         ) AS s USING (sku)
         WHERE coalesce(a.sold, 0) <> coalesce(s.sold, 0)
             OR coalesce(a.lost, 0) <> coalesce(s.lost, 0)
         """,
     ),
     Check(
-        # A failure stays in its minute when the order is decided, before or later.
+        # Each stays in its minute, whatever becomes of the order later.
         "analytics_minutes",
-        "The counts per minute are the orders that were decided or failed in it.",
+        "The counts per minute are what happened to orders in it.",
         """
         SELECT NULL, NULL::bigint[],
             format('%s %s: counted %s, the log has %s', minute, outcome, coalesce(a.orders, 0),
                 coalesce(s.orders, 0))
         FROM analytics.per_minute a FULL JOIN (
-            SELECT date_trunc('minute', decided_min) AS minute, name AS outcome, count(*) AS orders
-            FROM seen_by_analytics JOIN log_status USING (status) WHERE status >= 20 GROUP BY 1, 2
-            UNION ALL
-            SELECT date_trunc('minute', failed_at), 'FAILED', count(*)
-            FROM seen_by_analytics WHERE failed GROUP BY 1
+            SELECT date_trunc('minute', at) AS minute, f.name AS outcome, count(*) AS orders
+            FROM (
+                SELECT DISTINCT ON (order_id, fact) fact, at
+                FROM log_saying s JOIN log_topic t ON t.topic = s.place[1]
+                JOIN analytics.position p
+                    ON p.topic = t.name AND p.partition = s.place[2] AND s.place[3] < p.next
+                WHERE fact BETWEEN 1 AND 32 ORDER BY order_id, fact, place
+            ) AS first JOIN log_fact f USING (fact) GROUP BY 1, 2
         ) AS s USING (minute, outcome)
         WHERE coalesce(a.orders, 0) <> coalesce(s.orders, 0)
         """,
@@ -405,7 +500,7 @@ CHECKS = (
         """
         SELECT NULL, NULL::bigint[], format('the histogram has %s orders, the log %s', a, s)
         FROM (SELECT coalesce(sum(orders), 0) AS a FROM analytics.latency) AS a,
-            (SELECT count(*) AS s FROM seen_by_analytics WHERE status >= 20) AS s
+            (SELECT count(*) AS s FROM seen_by_analytics WHERE facts & 6 <> 0) AS s
         WHERE a <> s
         """,
     ),
@@ -413,9 +508,9 @@ CHECKS = (
 
 # Orders by what the log says of them.
 OUTCOMES: LiteralString = """
-    SELECT count(*) FILTER (WHERE reserved > 0 AND rejected = 0),
-        count(*) FILTER (WHERE rejected > 0),
-        count(*) FILTER (WHERE reserved + rejected = 0 AND dead + failed > 0),
-        count(*) FILTER (WHERE reserved + rejected + dead + failed = 0)
-    FROM log_order
+    SELECT CASE WHEN fulfilled > 0 THEN 'FULFILLED' WHEN cancelled > 0 THEN 'CANCELLED'
+        WHEN expired > 0 THEN 'EXPIRED' WHEN rejected > 0 THEN 'REJECTED'
+        WHEN reserved > 0 THEN 'CONFIRMED' WHEN dead + failed > 0 THEN 'FAILED'
+        ELSE 'PENDING' END, count(*)
+    FROM log_order LEFT JOIN log_end USING (order_id) GROUP BY 1
 """

@@ -14,8 +14,11 @@ from orderstream.contract.envelope import CE_ID, Headers, header
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     InventoryRejected,
+    decode_cancelled,
     decode_created,
+    decode_fulfilled,
     decode_rejected,
+    decode_released,
     decode_reserved,
 )
 from orderstream.contract.topics import Topics
@@ -35,7 +38,14 @@ TABLES = """
     -- The states of an order (spec.md section 4), as the view numbers them.
     CREATE TEMP TABLE log_status (status int, name text);
     INSERT INTO log_status
-        VALUES (0, 'PENDING'), (10, 'FAILED'), (20, 'CONFIRMED'), (21, 'REJECTED');
+        VALUES (0, 'PENDING'), (10, 'FAILED'), (20, 'CONFIRMED'), (21, 'REJECTED'),
+            (30, 'EXPIRED'), (31, 'CANCELLED'), (32, 'FULFILLED');
+    -- What analytics counts of an order, as it numbers it.
+    CREATE TEMP TABLE log_fact (fact int, name text);
+    INSERT INTO log_fact VALUES (1, 'FAILED'), (2, 'CONFIRMED'), (4, 'REJECTED'), (8, 'EXPIRED'),
+        (16, 'CANCELLED'), (32, 'FULFILLED'), (64, 'RELEASED');
+    CREATE FUNCTION pg_temp.log_facts(facts int) RETURNS text LANGUAGE sql AS
+        $$ SELECT string_agg(name, ', ' ORDER BY fact) FROM log_fact WHERE fact & facts <> 0 $$;
     -- Marks on the log: where it ended before the stores were looked at (`early`), and up to where
     -- inventory had answered, looked up after that (`answered`).
     CREATE TEMP TABLE log_mark (topic smallint, partition int, early bigint, answered bigint);
@@ -49,6 +59,12 @@ TABLES = """
         event_id text, reserved boolean, ordered_at timestamptz, decided_at timestamptz,
         quantities jsonb, reason text, short jsonb,
         redriven boolean  -- Said before: a projection failed on it, and it was put back for that.
+    );
+    -- What became of an order afterwards: it was CANCELLED, EXPIRED or FULFILLED (a person or a
+    -- system said so), or RELEASED (inventory said so).
+    CREATE TEMP TABLE log_change (
+        order_id text, topic smallint, partition int, "offset" bigint,
+        becomes text, at timestamptz, quantities jsonb
     );
     -- A dead letter. `order_id` is null where the key is no order id. `fails` unless another
     -- consumer gave up on the record than the one that decides on orders: the order is fine then.
@@ -75,6 +91,9 @@ def topics_read(topics: Topics) -> tuple[str, ...]:
         topics.inventory_reserved,
         topics.inventory_rejected,
         topics.order_created_dead,
+        topics.order_cancelled,
+        topics.order_fulfilled,
+        topics.inventory_released,
     )
 
 
@@ -132,6 +151,7 @@ class Facts:
             "log_status",
             "log_input",
             "log_outcome",
+            "log_change",
             "log_dead",
             "log_unreadable",
         ):
@@ -157,7 +177,9 @@ class Facts:
             if name == topics.order_created_retry:
                 again = header(record.headers(), _RETRY_ATTEMPTS) is not None
                 return "log_input", _input(record, place, fresh=not again)
-            return "log_outcome", _outcome(record, place, name == topics.inventory_reserved)
+            if name in (topics.inventory_reserved, topics.inventory_rejected):
+                return "log_outcome", _outcome(record, place, name == topics.inventory_reserved)
+            return "log_change", _change(record, place, topics)
         except Malformed as error:
             return "log_unreadable", _unreadable(record, place, error)
 
@@ -185,6 +207,19 @@ def _outcome(record: Record, place: Row, reserved: bool) -> Row:
         short,
         header(record.headers(), _DEAD_ORIGIN + "topic") is not None,
     )
+
+
+def _change(record: Record, place: Row, topics: Topics) -> Row:
+    name, value = record.topic(), record.value()
+    if name == topics.order_cancelled:
+        cancelled = decode_cancelled(value)
+        return (cancelled.key, *place, cancelled.cause, cancelled.cancelled_at, None)
+    if name == topics.order_fulfilled:
+        fulfilled = decode_fulfilled(value)
+        return (fulfilled.key, *place, "FULFILLED", fulfilled.fulfilled_at, None)
+    released = decode_released(value)
+    quantities = _json(quantities_by_sku(released.items))
+    return (released.key, *place, "RELEASED", released.released_at, quantities)
 
 
 def _dead(record: Record, place: Row, decides: str) -> Row:

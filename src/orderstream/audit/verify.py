@@ -25,7 +25,15 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
 DECIDES = "inventory"  # The service that decides on orders.
-OUTCOME_NAMES = ("CONFIRMED", "REJECTED", "FAILED", "PENDING")
+OUTCOME_NAMES = (
+    "CONFIRMED",
+    "REJECTED",
+    "FAILED",
+    "PENDING",
+    "CANCELLED",
+    "EXPIRED",
+    "FULFILLED",
+)
 LISTED_MAX = 100  # Violations of one kind that are listed; all are counted.
 # Of the database's memory. A cursor is planned for its first rows unless told that all are wanted.
 _SESSION = """
@@ -121,8 +129,8 @@ def judge(
         seconds = round(monotonic() - started, 3)
         results.append(CheckResult(check.name, check.sentence, found, seconds, undecided))
     show("checking", steps_total, steps_total)
-    counted = connection.execute(OUTCOMES).fetchone() or (0, 0, 0, 0)
-    outcomes: dict[str, int] = dict(zip(OUTCOME_NAMES, counted, strict=True))
+    counted: dict[str, int] = dict(connection.execute(OUTCOMES).fetchall())
+    outcomes = {name: counted.get(name, 0) for name in OUTCOME_NAMES}
     return Report(
         orders=sum(outcomes.values()),
         records=facts.records,

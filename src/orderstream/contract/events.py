@@ -25,7 +25,8 @@ from orderstream.contract.values import (
 T = TypeVar("T")
 
 Time = Annotated[datetime, Meta(tz=True)]  # One without a zone is a different hour to each reader.
-RejectionReason = Literal["OUT_OF_STOCK", "UNKNOWN_SKU"]
+RejectionReason = Literal["OUT_OF_STOCK", "UNKNOWN_SKU", "CANCELLED"]
+ReleaseCause = Literal["CANCELLED", "EXPIRED"]
 
 
 class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -62,17 +63,55 @@ class InventoryReserved(Decision, frozen=True, kw_only=True, rename="camel", gc=
 
 
 class InventoryRejected(Decision, frozen=True, kw_only=True, rename="camel", gc=False):
-    """No line was set aside; `short` names the SKUs that were missing."""
+    """No line was set aside; `short` names the SKUs that were missing.
+
+    CANCELLED: the order was cancelled before inventory had read it.
+    """
 
     reason: RejectionReason
     short: tuple[str, ...]
 
+
+class OrderCancelled(Event, frozen=True, kw_only=True, rename="camel", gc=False):
+    """The order is over: somebody cancelled it, or its reservation lasted no longer (`cause`).
+
+    `by` names who, `reason` why in their words.
+    """
+
+    cancelled_at: Time
+    cause: ReleaseCause = "CANCELLED"
+    by: str | None = None
+    reason: str | None = None
+    user_id: int | str | None = None
+
+
+class OrderFulfilled(Event, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What was set aside for the order has left the shelf."""
+
+    fulfilled_at: Time
+    by: str | None = None
+    user_id: int | str | None = None
+
+
+class InventoryReleased(Event, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What was set aside for the order is free again."""
+
+    items: tuple[Line, ...]
+    released_at: Time
+    cause: ReleaseCause
+    user_id: int | str | None = None
+
+
+E = TypeVar("E", bound=Event)
 
 encode = msgspec.json.Encoder().encode
 
 _created = msgspec.json.Decoder(OrderCreated).decode
 _reserved = msgspec.json.Decoder(InventoryReserved).decode
 _rejected = msgspec.json.Decoder(InventoryRejected).decode
+_cancelled = msgspec.json.Decoder(OrderCancelled).decode
+_fulfilled = msgspec.json.Decoder(OrderFulfilled).decode
+_released = msgspec.json.Decoder(InventoryReleased).decode
 
 
 def decode_created(value: bytes | None) -> OrderCreated:
@@ -83,8 +122,7 @@ def decode_created(value: bytes | None) -> OrderCreated:
     event = _read(_created, value)
     if not 1 <= len(event.items) <= ITEMS_MAX:
         raise Malformed(f"an order has 1 to {ITEMS_MAX} items, not {len(event.items)}", "items")
-    if fault := text_fault(event.key, ID_LENGTH_MAX):
-        raise Malformed(f"orderId {fault}", "orderId")
+    _with_a_good_id(event)
     if event.user_id is not None and (fault := text_fault(str(event.user_id), ID_LENGTH_MAX)):
         raise Malformed(f"userId {fault}", "userId")
     for line in event.items:
@@ -104,6 +142,21 @@ def decode_reserved(value: bytes | None) -> InventoryReserved:
 def decode_rejected(value: bytes | None) -> InventoryRejected:
     """Read an `inventory.rejected` record. Raises Malformed."""
     return _read(_rejected, value)
+
+
+def decode_cancelled(value: bytes | None) -> OrderCancelled:
+    """Read an `order.cancelled` record. Raises Malformed."""
+    return _with_a_good_id(_read(_cancelled, value))
+
+
+def decode_fulfilled(value: bytes | None) -> OrderFulfilled:
+    """Read an `order.fulfilled` record. Raises Malformed."""
+    return _with_a_good_id(_read(_fulfilled, value))
+
+
+def decode_released(value: bytes | None) -> InventoryReleased:
+    """Read an `inventory.released` record. Raises Malformed."""
+    return _read(_released, value)
 
 
 def failed_order_key(
@@ -126,6 +179,12 @@ def failed_order_key(
     if fault := text_fault(text, ID_LENGTH_MAX):
         raise Malformed(f"the key {fault}")
     return text
+
+
+def _with_a_good_id(event: E) -> E:
+    if fault := text_fault(event.key, ID_LENGTH_MAX):
+        raise Malformed(f"orderId {fault}", "orderId")
+    return event
 
 
 def _read(decode: Callable[[bytes], T], value: bytes | None) -> T:

@@ -11,6 +11,9 @@ class Topics:
     order_created_retry: str = "order.created.retry"
     inventory_reserved: str = "inventory.reserved"
     inventory_rejected: str = "inventory.rejected"
+    order_cancelled: str = "order.cancelled"
+    order_fulfilled: str = "order.fulfilled"
+    inventory_released: str = "inventory.released"
     dead_letter_suffix: str = ".DLT"
     dead_letters_handled: str = "dead-letters.handled"
 
@@ -39,4 +42,10 @@ class Topics:
             self.dead_letter(self.inventory_reserved),
             self.inventory_rejected,
             self.dead_letter(self.inventory_rejected),
+            self.order_cancelled,
+            self.dead_letter(self.order_cancelled),
+            self.order_fulfilled,
+            self.dead_letter(self.order_fulfilled),
+            self.inventory_released,
+            self.dead_letter(self.inventory_released),
         )

@@ -1,20 +1,25 @@
-"""Binds the rule to the store: the handler of `order.created`."""
+"""Binds the rules to the store: the handler of orders, and of what becomes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg import Connection
 
 from orderstream.contract.envelope import TRACEPARENT, Envelope, Headers, header
 from orderstream.contract.events import (
     InventoryRejected,
+    InventoryReleased,
     InventoryReserved,
+    OrderCancelled,
     OrderCreated,
+    OrderFulfilled,
+    decode_cancelled,
     decode_created,
+    decode_fulfilled,
     encode,
 )
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line, quantities_by_sku
-from orderstream.inventory.rules import Outcome, Wanted, refuse_drill
+from orderstream.inventory.rules import Cancel, Outcome, Standing, Wanted, refuse_drill
 from orderstream.inventory.store import StockStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Record, Stage
@@ -23,32 +28,71 @@ SOURCE = "/orderstream/inventory"
 
 
 def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
-    """Reserve the stock of every order once, and say so once."""
+    """Reserve the stock of every order once, and say so once; give it back, or let it go."""
     reserved = Envelope("inventory.reserved", SOURCE)
     rejected = Envelope("inventory.rejected", SOURCE)
+    released = Envelope("inventory.released", SOURCE)
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
-        orders = [Wanted(event.key, event.items) for _, event in batch]
-        refuse_drill(orders, drill_sku)
-        outcomes = store.settle(tx, orders, batch.now)
-        return [output(delivery, outcomes[delivery.event.key]) for delivery in batch]
+        created = [d for d in batch if isinstance(d.event, OrderCreated)]
+        if len(created) == len(batch):
+            return decide(created, batch, tx)
+        # Cancellations first: an order that is cancelled already takes nothing from others. What
+        # is fulfilled last: its order may stand in this very batch when all is read again.
+        store.alone(tx)
+        outputs = release([d for d in batch if isinstance(d.event, OrderCancelled)], batch, tx)
+        outputs += decide(created, batch, tx)
+        store.fulfil(tx, [e.key for _, e in batch if isinstance(e, OrderFulfilled)])
+        return outputs
 
-    def output(delivery: Delivery, outcome: Outcome) -> Output:
+    def decide(created: Sequence[Delivery], batch: Batch, tx: Connection) -> list[Output]:
+        orders = [Wanted(event.key, event.items) for _, event in created]
+        refuse_drill(orders, drill_sku)
+        outcomes = store.settle(tx, orders, batch.now) if orders else {}
+        return [decision(delivery, outcomes[delivery.event.key]) for delivery in created]
+
+    def decision(delivery: Delivery, outcome: Outcome) -> Output:
         record, order = delivery
-        key = order.key.encode()
-        event = decided(order, outcome, record)
-        envelope = rejected if outcome.reason else reserved
         topic = topics.inventory_rejected if outcome.reason else topics.inventory_reserved
-        traceparent = header(record.headers(), TRACEPARENT)
-        headers: Headers = envelope.headers(key, outcome.decided_at, traceparent)
-        return Output(topic, key, encode(event), headers)
+        key = order.key.encode()
+        envelope = rejected if outcome.reason else reserved
+        headers = envelope.headers(key, outcome.decided_at, _trace(record))
+        return Output(topic, key, encode(decided(order, outcome, record)), headers)
+
+    def release(cancelled: Sequence[Delivery], batch: Batch, tx: Connection) -> list[Output]:
+        cancels = [Cancel(event.key, event.cause) for _, event in cancelled]
+        standings = {s.order_key: s for s in store.cancel(tx, cancels, batch.now)}
+        return [
+            given_back(delivery, standings[delivery.event.key])
+            for delivery in cancelled
+            if delivery.event.key in standings
+        ]
+
+    def given_back(delivery: Delivery, standing: Standing) -> Output:
+        record, cancelled = delivery
+        event = freed(cancelled, standing)
+        key = cancelled.key.encode()
+        headers: Headers = released.headers(key, event.released_at, _trace(record))
+        return Output(topics.inventory_released, key, encode(event), headers)
 
     return Stage(
         name="inventory",
-        reads={topics.order_created: decode, topics.order_created_retry: decode},
+        reads={
+            topics.order_created: decode,
+            topics.order_created_retry: decode,
+            topics.order_cancelled: lambda r: decode_cancelled(r.value()),
+            topics.order_fulfilled: lambda r: decode_fulfilled(r.value()),
+        },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_KAFKA,
-        parks=frozenset({topics.order_created, topics.order_created_retry}),
+        parks=frozenset(
+            {
+                topics.order_created,
+                topics.order_created_retry,
+                topics.order_cancelled,
+                topics.order_fulfilled,
+            }
+        ),
         retries={topics.order_created: topics.order_created_retry},
     )
 
@@ -68,7 +112,7 @@ def decided(
     ordered_at = order.created_at or from_epoch_ms(record.timestamp()[1])
     items = order.items
     if quantities_by_sku(items) != outcome.quantities:
-        items = tuple(Line(sku=sku, qty=quantity) for sku, quantity in outcome.quantities.items())
+        items = _lines(outcome.quantities)
     if outcome.reason is None:
         return InventoryReserved(
             order_id=order.order_id,
@@ -86,3 +130,23 @@ def decided(
         reason=outcome.reason,
         short=outcome.short,
     )
+
+
+def freed(cancelled: OrderCancelled, standing: Standing) -> InventoryReleased:
+    """Say what is free again; likewise."""
+    assert standing.released_at is not None
+    return InventoryReleased(
+        order_id=cancelled.order_id,
+        items=_lines(standing.quantities),
+        user_id=cancelled.user_id,
+        released_at=standing.released_at,
+        cause="EXPIRED" if standing.status == "EXPIRED" else "CANCELLED",
+    )
+
+
+def _lines(quantities: Mapping[str, int]) -> tuple[Line, ...]:
+    return tuple(Line(sku, quantity) for sku, quantity in quantities.items())
+
+
+def _trace(record: Record) -> bytes | None:
+    return header(record.headers(), TRACEPARENT)

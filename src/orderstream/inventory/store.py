@@ -7,7 +7,7 @@ from typing import Protocol
 
 from psycopg import Connection
 
-from orderstream.inventory.rules import Outcome, Wanted
+from orderstream.inventory.rules import Cancel, Outcome, Standing, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,24 @@ class StockStore(Protocol):
 
         An order settled before keeps its recorded outcome, so redelivery says the same again.
         """
+        ...
+
+    def alone(self, tx: Connection) -> None:
+        """Keep every other batch out until the transaction ends: call it before anything else.
+
+        For a batch that changes what was decided; batches that only decide run side by side.
+        """
+        ...
+
+    def cancel(self, tx: Connection, cancels: Sequence[Cancel], now: datetime) -> list[Standing]:
+        """Release what these orders have reserved, and see that they get nothing later.
+
+        Returns those whose stock was released, now or before: a redelivery says the same again.
+        """
+        ...
+
+    def fulfil(self, tx: Connection, order_keys: Sequence[str]) -> None:
+        """Take what these orders have reserved off the shelf, once. Raises NotReserved."""
         ...
 
     def levels(self, after: str, limit: int) -> list[StockLevel]:

@@ -1,12 +1,25 @@
 """Stock in PostgreSQL: lock, read, decide, write; four statements for a batch of any size."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import LiteralString
 
 import msgspec
 from psycopg import Connection, errors
 
-from orderstream.inventory.rules import Free, Outcome, Wanted, reserve_all, taken
+from orderstream.inventory.rules import (
+    Cancel,
+    Free,
+    Outcome,
+    Standing,
+    Status,
+    Wanted,
+    cancel_all,
+    fulfil_all,
+    reserve_all,
+    summed,
+    taken,
+)
 from orderstream.inventory.store import StockLevel, TooFew
 from orderstream.runtime.database import Database, pg_array
 
@@ -16,9 +29,16 @@ LOCK_STOCK = """
     WHERE sku = ANY(%s::text[]) ORDER BY sku FOR UPDATE
 """
 READ_OUTCOMES = """
-    SELECT order_id, quantities, reason, short, decided_at FROM reservation
+    SELECT order_id, status, quantities, reason, short, decided_at FROM reservation
     WHERE order_id = ANY(%s::text[])
 """
+READ_STANDINGS = """
+    SELECT order_id, status, quantities, released_at FROM reservation
+    WHERE order_id = ANY(%s::text[])
+"""
+# Locks against batches of other workers: shared by those that only decide.
+DECIDING = "SELECT pg_advisory_xact_lock_shared(hashtext('orderstream.inventory'))"
+CHANGING = "SELECT pg_advisory_xact_lock(hashtext('orderstream.inventory'))"
 WRITE_OUTCOMES = """
     INSERT INTO reservation (order_id, status, quantities, reason, short, decided_at)
     SELECT order_id, CASE WHEN reason IS NULL THEN 'RESERVED' ELSE 'REJECTED' END,
@@ -26,8 +46,27 @@ WRITE_OUTCOMES = """
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
         AS o (order_id, quantities, reason, short)
 """
+# An order that comes after its end: the row is there, without a decision.
+WRITE_OUTCOMES_OF_ENDED = (
+    WRITE_OUTCOMES
+    + """
+    ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,
+        quantities = excluded.quantities, reason = excluded.reason, short = excluded.short,
+        decided_at = excluded.decided_at
+    WHERE reservation.decided_at IS NULL
+"""
+)
+WRITE_STANDINGS = """
+    INSERT INTO reservation (order_id, status, quantities)
+    SELECT order_id, status, '{}' FROM unnest(%s::text[], %s::text[]) AS s (order_id, status)
+    ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, released_at = %s
+"""
 TAKE = """
     UPDATE stock SET reserved = reserved + t.quantity
+    FROM unnest(%s::text[], %s::bigint[]) AS t (sku, quantity) WHERE stock.sku = t.sku
+"""
+SHIP = """
+    UPDATE stock SET reserved = reserved - t.quantity, on_hand = on_hand - t.quantity
     FROM unnest(%s::text[], %s::bigint[]) AS t (sku, quantity) WHERE stock.sku = t.sku
 """
 SET_ON_HAND = """
@@ -51,12 +90,36 @@ class PostgresStock:
 
     def settle(self, tx: Connection, orders: Sequence[Wanted], now: datetime) -> dict[str, Outcome]:
         """See StockStore. A rival's outcome, committed while we waited for the locks, is seen."""
-        free = _lock(tx, orders)
-        known = _read(tx, orders)
-        fresh = reserve_all(orders, known, free, now)
+        tx.execute(DECIDING)
+        free = _lock(tx, {line.sku for order in orders for line in order.lines})
+        known, ended = _read(tx, orders)
+        fresh = reserve_all(orders, known, ended, free, now)
         if fresh:
-            _write(tx, list(fresh.values()), now)
+            write = WRITE_OUTCOMES_OF_ENDED if ended else WRITE_OUTCOMES
+            _write(tx, write, list(fresh.values()), now)
+            gone = [key for key, status in ended.items() if status == "FULFILLED"]
+            if gone:
+                self.fulfil(tx, [key for key in gone if fresh[key].reason is None])
         return known | fresh
+
+    def alone(self, tx: Connection) -> None:
+        """See StockStore."""
+        tx.execute(CHANGING)
+
+    def cancel(self, tx: Connection, cancels: Sequence[Cancel], now: datetime) -> list[Standing]:
+        """See StockStore."""
+        keys = {cancel.order_key for cancel in cancels}
+        known = _standings(tx, keys)
+        changed = cancel_all(cancels, known, now)
+        _write_standings(tx, changed.values(), now)
+        _move(tx, TAKE, summed(standing.quantities for standing in changed.values()), -1)
+        return [s for s in (known | changed).values() if s.released_at is not None]
+
+    def fulfil(self, tx: Connection, order_keys: Sequence[str]) -> None:
+        """See StockStore."""
+        changed = fulfil_all(order_keys, _standings(tx, set(order_keys)))
+        _write_standings(tx, changed.values(), None)
+        _move(tx, SHIP, summed(standing.quantities for standing in changed.values()), 1)
 
     def levels(self, after: str, limit: int) -> list[StockLevel]:
         """See StockStore."""
@@ -96,24 +159,56 @@ class PostgresStock:
         return TooFew(next(iter(wanted)), 0)
 
 
-def _lock(tx: Connection, orders: Sequence[Wanted]) -> Free:
-    skus = pg_array({line.sku for order in orders for line in order.lines})
-    return dict(tx.execute(LOCK_STOCK, (skus,)).fetchall())
+def _lock(tx: Connection, skus: Iterable[str]) -> Free:
+    return dict(tx.execute(LOCK_STOCK, (pg_array(skus),)).fetchall())
 
 
-def _read(tx: Connection, orders: Sequence[Wanted]) -> dict[str, Outcome]:
+def _read(tx: Connection, orders: Sequence[Wanted]) -> tuple[dict[str, Outcome], dict[str, Status]]:
+    """Return the outcomes that orders have, and how those ended that have none."""
+    known: dict[str, Outcome] = {}
+    ended: dict[str, Status] = {}
     rows = tx.execute(READ_OUTCOMES, (pg_array(order.order_key for order in orders),))
-    return {
-        order_id: Outcome(
+    for order_id, status, quantities, reason, short, decided_at in rows:
+        if decided_at is None:
+            ended[order_id] = status
+            continue
+        known[order_id] = Outcome(
             order_id, quantities, reason, tuple(short or ()), decided_at.astimezone(UTC)
         )
-        for order_id, quantities, reason, short, decided_at in rows
+    return known, ended
+
+
+def _standings(tx: Connection, order_keys: Collection[str]) -> dict[str, Standing]:
+    rows = tx.execute(READ_STANDINGS, (pg_array(order_keys),))
+    return {
+        order_id: Standing(order_id, status, quantities, at and at.astimezone(UTC))
+        for order_id, status, quantities, at in rows
     }
 
 
-def _write(tx: Connection, outcomes: Sequence[Outcome], now: datetime) -> None:
+def _write_standings(
+    tx: Connection, standings: Collection[Standing], released_at: datetime | None
+) -> None:
+    if standings:
+        keys = pg_array(standing.order_key for standing in standings)
+        statuses = pg_array(standing.status for standing in standings)
+        tx.execute(WRITE_STANDINGS, (keys, statuses, released_at))
+
+
+def _move(tx: Connection, statement: LiteralString, quantities: dict[str, int], sign: int) -> None:
+    """Change stock, its rows locked in the one order first."""
+    if quantities:
+        _lock(tx, quantities)
+        tx.execute(
+            statement, (pg_array(quantities), pg_array(n * sign for n in quantities.values()))
+        )
+
+
+def _write(
+    tx: Connection, statement: LiteralString, outcomes: Sequence[Outcome], now: datetime
+) -> None:
     tx.execute(
-        WRITE_OUTCOMES,
+        statement,
         (
             now,
             pg_array(outcome.order_key for outcome in outcomes),

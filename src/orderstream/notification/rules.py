@@ -2,7 +2,12 @@
 
 from msgspec import Struct
 
-from orderstream.contract.events import InventoryRejected, InventoryReserved
+from orderstream.contract.events import (
+    InventoryRejected,
+    InventoryReserved,
+    OrderCancelled,
+    OrderFulfilled,
+)
 from orderstream.contract.values import Line
 
 
@@ -21,13 +26,27 @@ class Notice(Struct, frozen=True, gc=False):
     text: str
 
 
-def words(event: InventoryReserved | InventoryRejected | Failed) -> str:
+Told = InventoryReserved | InventoryRejected | OrderCancelled | OrderFulfilled
+
+
+def is_told(event: Told) -> bool:
+    """Tell whether the customer hears of it: a cancellation is told once, by its own event."""
+    return not (isinstance(event, InventoryRejected) and event.reason == "CANCELLED")
+
+
+def words(event: Told | Failed) -> str:
     """Say in one sentence what happened to the order."""
     match event:
         case InventoryReserved():
             return f"Order {event.order_id} is confirmed: {_listed(event.items)}."
         case InventoryRejected(reason="OUT_OF_STOCK"):
             return f"Order {event.order_id} is rejected: not enough of {', '.join(event.short)}."
+        case OrderCancelled(cause="EXPIRED"):
+            return f"Order {event.order_id} has expired: its goods were set aside for too long."
+        case OrderCancelled():
+            return f"Order {event.order_id} is cancelled."
+        case OrderFulfilled():
+            return f"Order {event.order_id} is on its way."
         case InventoryRejected():
             return f"Order {event.order_id} is rejected: we do not sell {', '.join(event.short)}."
         case Failed():

@@ -6,15 +6,15 @@ from psycopg import Connection
 
 from orderstream.contract.envelope import event_id
 from orderstream.contract.events import (
-    InventoryRejected,
-    InventoryReserved,
+    decode_cancelled,
+    decode_fulfilled,
     decode_rejected,
     decode_reserved,
     failed_order_key,
 )
 from orderstream.contract.topics import Topics
 from orderstream.notification.channels import Channel
-from orderstream.notification.rules import Failed, Notice, words
+from orderstream.notification.rules import Failed, Notice, Told, is_told, words
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.failure import read_dead_letter
 from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
@@ -30,7 +30,7 @@ def notification_stage(
     """
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
-        notices = [event for _, event in batch]
+        notices = [event for _, event in batch if event is not None]
         for channel in channels:
             channel.tell(store.add(tx, channel.name, notices, batch.now), batch.now)
         return ()
@@ -44,6 +44,12 @@ def notification_stage(
             topics.inventory_rejected: lambda r: _notice(
                 "inventory.rejected", decode_rejected(r.value())
             ),
+            topics.order_cancelled: lambda r: _notice(
+                "order.cancelled", decode_cancelled(r.value())
+            ),
+            topics.order_fulfilled: lambda r: _notice(
+                "order.fulfilled", decode_fulfilled(r.value())
+            ),
             topics.order_created_dead: lambda r: _failed(r, decides),
         },
         handle=handle,
@@ -52,7 +58,9 @@ def notification_stage(
     )
 
 
-def _notice(event_type: str, event: InventoryReserved | InventoryRejected) -> Notice:
+def _notice(event_type: str, event: Told) -> Notice | None:
+    if not is_told(event):
+        return None
     return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event))
 
 

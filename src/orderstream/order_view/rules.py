@@ -6,7 +6,15 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from orderstream.contract.events import Event, InventoryRejected, InventoryReserved, OrderCreated
+from orderstream.contract.events import (
+    Event,
+    InventoryRejected,
+    InventoryReleased,
+    InventoryReserved,
+    OrderCancelled,
+    OrderCreated,
+    OrderFulfilled,
+)
 from orderstream.contract.values import Line
 
 
@@ -20,6 +28,9 @@ class Status(IntEnum):
     FAILED = 10
     CONFIRMED = 20
     REJECTED = 21
+    EXPIRED = 30
+    CANCELLED = 31
+    FULFILLED = 32
 
 
 class Failed(Struct, frozen=True, gc=False):
@@ -38,6 +49,8 @@ class Seen(Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    by: str | None = None
+    cause: str | None = None
 
 
 class Page(Struct):
@@ -67,23 +80,46 @@ def fold(seen: Iterable[Seen]) -> dict[str, Page]:
         match event:
             case OrderCreated():
                 page.created_at = event.created_at or entry.at
+                _ordered(page, event)
             case InventoryReserved():
-                _decide(page, event, Status.CONFIRMED)
+                _become(page, Status.CONFIRMED)
+                _decided(page, event)
+            case InventoryRejected(reason="CANCELLED"):
+                _become(page, Status.CANCELLED)
+                _decided(page, event)
             case InventoryRejected():
-                _decide(page, event, Status.REJECTED)
-                page.reason, page.short = event.reason, event.short
+                _become(page, Status.REJECTED, event.reason)
+                page.short = event.short
+                _decided(page, event)
+            case OrderCancelled(cause="EXPIRED"):
+                _become(page, Status.EXPIRED)
+            case OrderCancelled():
+                _become(page, Status.CANCELLED, event.reason)
+            case OrderFulfilled():
+                _become(page, Status.FULFILLED)
+            case InventoryReleased():
+                pass
             case Failed():
-                if page.status <= Status.FAILED:
-                    page.status, page.reason = Status.FAILED, event.reason
+                _become(page, Status.FAILED, event.reason)
                 continue
             case _:
                 raise TypeError(f"no page knows {type(event).__name__}")
         page.numeric_id = isinstance(event.order_id, int)
-        page.user_id, page.items = event.user_id, event.items
     return pages
 
 
-def _decide(page: Page, event: InventoryReserved | InventoryRejected, status: Status) -> None:
-    page.status = max(page.status, status)
+def _become(page: Page, status: Status, reason: str | None = None) -> None:
+    """Take the greater status, with the reason that it came with."""
+    if status > page.status:
+        page.status, page.reason = status, reason
+    elif status == page.status:
+        page.reason = reason or page.reason
+
+
+def _ordered(page: Page, event: OrderCreated | InventoryReserved | InventoryRejected) -> None:
+    page.user_id, page.items = event.user_id, event.items
+
+
+def _decided(page: Page, event: InventoryReserved | InventoryRejected) -> None:
     page.created_at, page.decided_at = event.ordered_at, event.decided_at
-    page.reason = None
+    _ordered(page, event)

@@ -7,10 +7,16 @@ from psycopg import Connection
 from orderstream.contract.events import (
     Event,
     InventoryRejected,
+    InventoryReleased,
     InventoryReserved,
+    OrderCancelled,
     OrderCreated,
+    OrderFulfilled,
+    decode_cancelled,
     decode_created,
+    decode_fulfilled,
     decode_rejected,
+    decode_released,
     decode_reserved,
     failed_order_key,
 )
@@ -37,6 +43,11 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         topics.inventory_rejected: lambda r: _seen(
             r, "inventory.rejected", decode_rejected(r.value())
         ),
+        topics.order_cancelled: lambda r: _seen(r, "order.cancelled", decode_cancelled(r.value())),
+        topics.order_fulfilled: lambda r: _seen(r, "order.fulfilled", decode_fulfilled(r.value())),
+        topics.inventory_released: lambda r: _seen(
+            r, "inventory.released", decode_released(r.value())
+        ),
         topics.order_created_dead: lambda r: _failed(r, decides),
     }
     return Stage(
@@ -44,17 +55,26 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         reads=reads,
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        parks=frozenset({topics.inventory_reserved, topics.inventory_rejected}),
+        parks=frozenset(
+            {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
+        ),
         linger_s=0.02,
     )
 
 
 def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
+    by = cause = None
     match event:
         case OrderCreated(created_at=at) if at is not None:
             pass
         case InventoryReserved(decided_at=at) | InventoryRejected(decided_at=at):
             pass
+        case OrderCancelled(cancelled_at=at):
+            by, cause = event.by, event.reason or event.cause
+        case OrderFulfilled(fulfilled_at=at):
+            by = event.by
+        case InventoryReleased(released_at=at):
+            cause = event.cause
         case _:
             at = from_epoch_ms(record.timestamp()[1])
     return Seen(
@@ -64,6 +84,8 @@ def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
         record.topic() or "",
         record.partition() or 0,
         record.offset() or 0,
+        by,
+        cause,
     )
 
 

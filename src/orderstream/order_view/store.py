@@ -31,6 +31,15 @@ class Found:
     place: tuple[datetime, str]
 
 
+@dataclass(frozen=True)
+class Overdue:
+    """A confirmed order that was decided long ago."""
+
+    order_id: int | str
+    user_id: int | str | None
+    decided_at: datetime
+
+
 class ViewStore(Protocol):
     """Pages by order. Folding an event in twice changes nothing that is shown."""
 
@@ -44,4 +53,8 @@ class ViewStore(Protocol):
 
     def find(self, query: Query) -> list[Found]:
         """Return the pages that fit, without their timelines."""
+        ...
+
+    def overdue(self, before: datetime, behind: tuple[datetime, str], limit: int) -> list[Overdue]:
+        """Return confirmed orders decided before a time, by time and id, from behind a place on."""
         ...

@@ -1,7 +1,7 @@
 """The order view in PostgreSQL."""
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,7 +10,8 @@ from psycopg import Connection
 
 from orderstream.contract.envelope import event_id, rfc3339
 from orderstream.order_view.rules import Page, Seen, Status
-from orderstream.order_view.store import Found, Query
+from orderstream.order_view.store import Found, Overdue, Query
+from orderstream.runtime.clock import Clock, utc_now
 from orderstream.runtime.database import Database, pg_array
 
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +33,9 @@ FOLD_IN = """
         user_id = coalesce(o.user_id, excluded.user_id),
         numeric_user = o.numeric_user OR excluded.numeric_user,
         items = coalesce(o.items, excluded.items),
-        reason = CASE WHEN excluded.status >= o.status THEN excluded.reason ELSE o.reason END,
+        reason = CASE WHEN excluded.status > o.status THEN excluded.reason
+            WHEN excluded.status = o.status THEN coalesce(excluded.reason, o.reason)
+            ELSE o.reason END,
         short = coalesce(o.short, excluded.short),
         created_at = coalesce(o.created_at, excluded.created_at),
         decided_at = coalesce(o.decided_at, excluded.decided_at),
@@ -40,14 +43,24 @@ FOLD_IN = """
 """
 COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
     created_at, decided_at"""
+OVERDUE = """
+    SELECT order_id, numeric_id, user_id, numeric_user, decided_at FROM orders
+    WHERE status = %s AND decided_at < %s AND (decided_at, order_id) > (%s, %s)
+    ORDER BY decided_at, order_id LIMIT %s
+"""
 GET = f"SELECT {COLUMNS}, timeline::text FROM orders WHERE order_id = ANY(%s)"
 
 
 class PostgresView:
     """The ViewStore on PostgreSQL."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, clock: Clock = utc_now, ttl: timedelta | None = None
+    ) -> None:
+        """A reservation older than `ttl` is shown as EXPIRED, whatever has been written by then."""
         self._database = database
+        self._clock = clock
+        self._ttl = ttl
 
     def fold_in(self, tx: Connection, pages: Iterable[Page]) -> None:
         """See ViewStore. Rows are written in one order, so that two workers cannot deadlock."""
@@ -75,14 +88,17 @@ class PostgresView:
         """See ViewStore."""
         with self._database.transaction() as tx:
             rows = tx.execute(GET, (list(order_keys),)).fetchall()
-        return {row[0]: _shown(row[:-1]) | {"timeline": _timeline(row[-1])} for row in rows}
+        overdue = self._overdue_before()
+        return {
+            row[0]: _shown(row[:-1], overdue) | {"timeline": _timeline(row[-1])} for row in rows
+        }
 
     def find(self, query: Query) -> list[Found]:
         """See ViewStore."""
         conditions: list[str] = []
         values: list[object] = []
         for condition, value in (
-            ("status = %s", query.status),
+            *self._of_status(query.status),
             ("user_id = %s", query.user_id),
             ("items @> %s::jsonb", query.sku and _json([{"sku": query.sku}])),
             ("created_at >= %s", query.since),
@@ -101,10 +117,36 @@ class PostgresView:
         )
         with self._database.transaction() as tx:
             rows = tx.execute(sql.encode(), (*values, query.limit)).fetchall()
-        return [Found(_shown(row), (row[-2], row[0])) for row in rows]
+        overdue = self._overdue_before()
+        return [Found(_shown(row, overdue), (row[-2], row[0])) for row in rows]
+
+    def overdue(self, before: datetime, behind: tuple[datetime, str], limit: int) -> list[Overdue]:
+        """See ViewStore."""
+        with self._database.transaction() as tx:
+            rows = tx.execute(OVERDUE, (Status.CONFIRMED, before, *behind, limit)).fetchall()
+        return [
+            Overdue(
+                int(order_id) if numeric else order_id,
+                int(user_id) if numeric_user else user_id,
+                decided_at.astimezone(UTC),
+            )
+            for order_id, numeric, user_id, numeric_user, decided_at in rows
+        ]
+
+    def _overdue_before(self) -> datetime | None:
+        return None if self._ttl is None else self._clock() - self._ttl
+
+    def _of_status(self, status: Status | None) -> Iterator[tuple[str, object]]:
+        overdue = self._overdue_before()
+        if status is Status.EXPIRED and overdue is not None:
+            yield "(status = 30 OR status = 20 AND decided_at < %s)", overdue
+            return
+        yield "status = %s", status
+        if status is Status.CONFIRMED:
+            yield "decided_at >= %s", overdue
 
 
-class _Entry(Struct, rename="camel", gc=False):
+class _Entry(Struct, rename="camel", omit_defaults=True, gc=False):
     """An event in a page's timeline, as it is stored."""
 
     type: str
@@ -113,6 +155,8 @@ class _Entry(Struct, rename="camel", gc=False):
     topic: str
     partition: int
     offset: int
+    by: str | None = None
+    cause: str | None = None
 
 
 def _entry(seen: Seen) -> _Entry:
@@ -124,6 +168,8 @@ def _entry(seen: Seen) -> _Entry:
         seen.topic,
         seen.partition,
         seen.offset,
+        seen.by,
+        seen.cause,
     )
 
 
@@ -143,8 +189,10 @@ def _timeline(stored: str) -> list[dict[str, Any]]:
     return shown
 
 
-def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
+def _shown(row: tuple[Any, ...], overdue_before: datetime | None) -> dict[str, Any]:
     order_id, numeric, status, user_id, numeric_user, items, reason, short, created, decided = row
+    if status == Status.CONFIRMED and overdue_before is not None and decided < overdue_before:
+        status = Status.EXPIRED
     shown: dict[str, Any] = {
         "orderId": int(order_id) if numeric else order_id,
         "status": Status(status).name,

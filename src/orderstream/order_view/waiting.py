@@ -10,6 +10,8 @@ from orderstream.order_view.store import ViewStore
 
 LOOK_EVERY_S = 0.01
 AFTER_A_FAULT_S = 0.5
+SEEN_WITHIN_S = 2.0
+LOOKS = 20
 
 log = structlog.get_logger("orderstream.waiting")
 
@@ -34,6 +36,18 @@ class Waiting:
             return None
         finally:
             self._forget(order_key, future)
+
+    async def page(self, order_key: str) -> dict[str, Any] | None:
+        """Return the order's page, or None: an order just accepted is given a while to be seen.
+
+        Raises Unavailable.
+        """
+        for _ in range(LOOKS):
+            pages = await asyncio.to_thread(self._store.get, [order_key])
+            if order_key in pages:
+                return pages[order_key]
+            await asyncio.sleep(SEEN_WITHIN_S / LOOKS)
+        return None
 
     def _forget(self, order_key: str, future: asyncio.Future[dict[str, Any]]) -> None:
         futures = self._waiting.get(order_key, [])

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -186,3 +186,19 @@ def number_of(order_key: str) -> int | None:
 def idempotency_key_fault(key: str) -> str | None:
     """Say what is wrong with an Idempotency-Key, or None."""
     return text_fault(key, IDEMPOTENCY_KEY_LENGTH_MAX)
+
+
+# What may become of an order (spec.md section 4) -------------------------------------------
+
+Becomes = Literal["CANCELLED", "FULFILLED", "EXPIRED"]
+
+_LEGAL_FROM: dict[Becomes, frozenset[str]] = {
+    "CANCELLED": frozenset({"PENDING", "CONFIRMED"}),
+    "FULFILLED": frozenset({"CONFIRMED"}),
+    "EXPIRED": frozenset({"CONFIRMED"}),
+}
+
+
+def may_become(status: str, becomes: Becomes) -> bool:
+    """Tell whether an order of this status may change so; one that has done so already may."""
+    return status == becomes or status in _LEGAL_FROM[becomes]

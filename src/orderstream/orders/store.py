@@ -1,8 +1,11 @@
-"""What the order service keeps: who claimed an order id or a key first, and which ids are given."""
+"""What the order service keeps: who claimed an id or a key first, ids given, how orders end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
+
+from orderstream.orders.rules import Becomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,32 @@ class Held:
     fingerprint: bytes
     order_id: int | str
     published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an order becomes at the end, and the event that says so (a record's value)."""
+
+    order_key: str
+    becomes: Becomes
+    event: bytes
+    at: datetime
+
+
+class ChangeStore(Protocol):
+    """The one change that ends each order's life. Raises Unavailable."""
+
+    def decide(self, changes: Sequence[Change]) -> dict[str, tuple[Change, bool]]:
+        """Return each order's change afterwards, and whether it is on Kafka; the first stays."""
+        ...
+
+    def published(self, order_keys: Sequence[str]) -> None:
+        """Note that the changes of these orders are on Kafka. Safe to repeat."""
+        ...
+
+    def unpublished(self, before: datetime, limit: int) -> list[Change]:
+        """Return changes decided before this time and not published, the oldest first."""
+        ...
 
 
 class ClaimStore(Protocol):

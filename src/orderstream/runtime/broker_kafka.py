@@ -96,6 +96,7 @@ class KafkaSource:
         self._starts = starts
         self._offset_reset = offset_reset
         self._unplaced: str | None = None  # Why an assignment could not be given its positions.
+        self._generation: Any = None
         self._came: set[Partition] = set()  # During the poll under way.
         self._went: set[Partition] = set()
         self._consumer = Consumer(
@@ -123,10 +124,13 @@ class KafkaSource:
             list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
 
-    @property
-    def consumer(self) -> Consumer:
-        """The client itself: the sink asks it for the group's generation."""
-        return self._consumer
+    def generation(self) -> Any:
+        """Return the group's generation in which the last records were polled.
+
+        Not a later one: a member that was thrown out meanwhile would have none, and the coordinator
+        takes that for one who never needed any.
+        """
+        return self._generation
 
     def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
         self._came.clear()
@@ -139,6 +143,7 @@ class KafkaSource:
         messages = [first]
         if records_max > 1:
             messages += self._consumer.consume(records_max - 1, linger_s)
+        self._generation = self._consumer.consumer_group_metadata()
         if self._went:
             if self._went & self._came:
                 raise TransactionAborted("partitions were taken away and given back")
@@ -253,8 +258,8 @@ class KafkaSource:
 class KafkaSink:
     """A transactional producer under a fixed id per worker, so that a restart fences its old self.
 
-    `generation_of` is the consumer whose offsets are committed: its group metadata is fetched anew
-    for each transaction, since every rebalance changes it (KIP-447).
+    `generation_of` asks the source whose offsets are committed in which generation of the group
+    they were read: every rebalance makes another, and fences those before (KIP-447).
     """
 
     def __init__(

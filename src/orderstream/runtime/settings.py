@@ -1,6 +1,7 @@
 """Every setting, its default and its meaning; `orderstream config` prints this list."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,6 +92,17 @@ class Settings(BaseModel):
     topic_inventory_rejected: TopicName = _set(
         "ORDERSTREAM_TOPIC_INVENTORY_REJECTED", "inventory.rejected", "topic of rejected orders"
     )
+    topic_order_cancelled: TopicName = _set(
+        "ORDERSTREAM_TOPIC_ORDER_CANCELLED", "order.cancelled", "topic of cancelled orders"
+    )
+    topic_order_fulfilled: TopicName = _set(
+        "ORDERSTREAM_TOPIC_ORDER_FULFILLED", "order.fulfilled", "topic of fulfilled orders"
+    )
+    topic_inventory_released: TopicName = _set(
+        "ORDERSTREAM_TOPIC_INVENTORY_RELEASED",
+        "inventory.released",
+        "topic of orders whose stock is free again",
+    )
     dead_letter_suffix: TopicName = _set(
         "ORDERSTREAM_DEAD_LETTER_SUFFIX", ".DLT", "what a dead letter topic's name ends in"
     )
@@ -118,6 +130,12 @@ class Settings(BaseModel):
     )
     retry_backoff_s: float = _set(
         "ORDERSTREAM_RETRY_BACKOFF", 1.0, "seconds between tries", ge=0.01, le=3600
+    )
+    reservation_ttl_s: float | None = _set(
+        "ORDERSTREAM_RESERVATION_TTL",
+        None,
+        "seconds until a reservation that is not fulfilled expires; not set: never",
+        gt=0,
     )
     drill_sku: str = _set(
         "ORDERSTREAM_DRILL_SKU", "FAIL", "SKU that makes inventory fail; empty: none"
@@ -184,9 +202,18 @@ class Settings(BaseModel):
             self.topic_order_created_retry,
             self.topic_inventory_reserved,
             self.topic_inventory_rejected,
+            self.topic_order_cancelled,
+            self.topic_order_fulfilled,
+            self.topic_inventory_released,
             self.dead_letter_suffix,
             self.topic_dead_letters_handled,
         )
+
+    @property
+    def reservation_ttl(self) -> timedelta | None:
+        """How long a reservation lasts; None for ever."""
+        seconds = self.reservation_ttl_s
+        return None if seconds is None else timedelta(seconds=seconds)
 
     def port(self, service: str) -> int:
         """Return the port that a service listens on."""

@@ -1,9 +1,8 @@
--- What each order counts as, so that an event that is read twice counts once, and an order that
--- failed and was decided, in whatever order that is read, moves from one count to the other.
+-- What is known of each order (analytics/rules.py, Fact), so that an event that is read twice
+-- counts once, and an order moves from count to count in whatever order its events are read.
 CREATE TABLE counted (
     order_id text PRIMARY KEY,
-    outcome text NOT NULL,
-    failed boolean NOT NULL
+    facts smallint NOT NULL
 );
 
 CREATE TABLE per_outcome (

@@ -1,0 +1,50 @@
+"""Cancelling and fulfilling orders over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from orderstream.orders.life import Changed, Life, Refused
+from orderstream.orders.rules import Becomes
+from orderstream.runtime.web import Problem, json_response
+
+_WORDS: dict[Becomes, str] = {"CANCELLED": "cancelled", "FULFILLED": "fulfilled"}
+
+
+class Why(BaseModel):
+    """Why an order is cancelled, in somebody's own words."""
+
+    reason: Annotated[str | None, Field(max_length=500)] = None
+
+
+def life_routes(life: Life) -> APIRouter:
+    """POST what becomes of an order."""
+    routes = APIRouter(tags=["orders"])
+
+    @routes.post(
+        "/api/orders/{order_id:path}/cancel", summary="Cancel an order: its stock is freed"
+    )
+    async def cancel_order(order_id: str, why: Why | None = None) -> Response:  # pyright: ignore[reportUnusedFunction]
+        reason = None if why is None else why.reason
+        return _answer(order_id, "CANCELLED", await life.end(order_id, "CANCELLED", reason=reason))
+
+    @routes.post(
+        "/api/orders/{order_id:path}/fulfil", summary="Fulfil an order: its goods are gone"
+    )
+    async def fulfil_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _answer(order_id, "FULFILLED", await life.end(order_id, "FULFILLED"))
+
+    return routes
+
+
+def _answer(order_id: str, becomes: Becomes, result: Changed | Refused | None) -> Response:
+    match result:
+        case None:
+            raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
+        case Refused(status):
+            said = f"Order {order_id} cannot be {_WORDS[becomes]}: it is {status}."
+            raise Problem(409, "illegal-change", said, orderStatus=status)
+        case Changed(known_id, status, published):
+            # 202: decided for good, and told to the others as soon as Kafka is back.
+            return json_response({"orderId": known_id, "status": status}, 200 if published else 202)

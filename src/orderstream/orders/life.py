@@ -1,0 +1,205 @@
+"""What becomes of an order after it was accepted: cancelled, fulfilled, expired. Knows no HTTP.
+
+Whatever ends an order's life is decided in one place, the order service's store, where the first
+to come stays: so no order is both cancelled and fulfilled, and a 409 is exact. The decision is then
+published; what a crash or a fault of Kafka leaves unpublished, `relay` publishes later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from orderstream.contract.envelope import Envelope
+from orderstream.contract.errors import OutcomeUnknown, Unavailable
+from orderstream.contract.events import OrderCancelled, OrderFulfilled, encode
+from orderstream.contract.topics import Topics
+from orderstream.orders.rules import Becomes, may_become
+from orderstream.orders.store import Change, ChangeStore
+from orderstream.runtime.clock import Clock
+from orderstream.runtime.publisher import Publisher
+
+LOOK_EVERY_S = 1.0
+LEFT_BEHIND_S = 2.0  # A change that is unpublished for longer has nobody who is publishing it.
+AT_ONCE = 500
+CLOCKS_DIFFER_BY = timedelta(hours=1)
+SOURCE = "/orderstream/orders"
+
+log = structlog.get_logger("orderstream.life")
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The order has become this for good; `published` unless Kafka has yet to hear of it."""
+
+    order_id: int | str
+    status: Becomes
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The change is not legal for an order of this status."""
+
+    status: str
+
+
+class Overdue(Protocol):
+    """An order whose reservation has lasted too long."""
+
+    @property
+    def order_id(self) -> int | str: ...
+    @property
+    def user_id(self) -> int | str | None: ...
+    @property
+    def decided_at(self) -> datetime: ...
+
+
+Place = tuple[datetime, str]
+PageOf = Callable[[str], Awaitable[dict[str, Any] | None]]
+OverdueOf = Callable[[datetime, Place, int], Sequence[Overdue]]
+
+THE_BEGINNING: Place = (datetime(1970, 1, 1, tzinfo=UTC), "")
+
+
+class Life:
+    """Ends orders' lives for one event loop.
+
+    `page_of` gives an order's page as the API shows it. `overdue_of` gives so many confirmed orders
+    that were decided before a time, by time and id, from behind a place on; `ttl` is the time that
+    a reservation may last.
+    """
+
+    def __init__(
+        self,
+        store: ChangeStore,
+        publisher: Publisher,
+        topics: Topics,
+        clock: Clock,
+        page_of: PageOf,
+        overdue_of: OverdueOf,
+        ttl: timedelta | None,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._topics = topics
+        self._clock = clock
+        self._page_of = page_of
+        self._overdue_of = overdue_of
+        self._ttl = ttl
+        self._swept = THE_BEGINNING  # Nothing decided before is overdue any more.
+        self._cancelled = Envelope("order.cancelled", SOURCE)
+        self._fulfilled = Envelope("order.fulfilled", SOURCE)
+
+    async def end(
+        self, order_key: str, becomes: Becomes, by: str | None = None, reason: str | None = None
+    ) -> Changed | Refused | None:
+        """Cancel or fulfil an order; None for one that nobody knows. Safe to repeat.
+
+        Raises Unavailable: nothing was changed. Raises OutcomeUnknown: it may have been.
+        """
+        page = await self._page_of(order_key)
+        if page is None:
+            return None
+        if not may_become(page["status"], becomes):
+            return Refused(page["status"])
+        order_id = page["orderId"]
+        change = self._change(order_id, page["userId"], becomes, by, reason)
+        decided, published = (await asyncio.to_thread(self._store.decide, [change]))[order_key]
+        if decided.becomes != becomes:
+            return Refused(decided.becomes)
+        if not published:
+            published = await self._publish([decided])
+        return Changed(order_id, becomes, published)
+
+    async def run(self) -> None:
+        """Publish what was left behind, and let reservations expire, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self.relay()
+                if self._ttl is not None:
+                    await self.sweep(self._ttl)
+            except Unavailable as error:
+                log.warning("changes wait", reason=str(error))
+            except Exception as error:
+                log.error("changes wait", exc_info=error)
+
+    async def relay(self) -> int:
+        """Publish what was decided and not published; return how many. Raises Unavailable.
+
+        Two processes may publish the same: it is the same event, under the same id.
+        """
+        before = self._clock() - timedelta(seconds=LEFT_BEHIND_S)
+        left = await asyncio.to_thread(self._store.unpublished, before, AT_ONCE)
+        if left:
+            log.info("publishing changes that were left behind", count=len(left))
+            await self._publish(left)
+        return len(left)
+
+    async def sweep(self, ttl: timedelta) -> int:
+        """End the orders whose reservations have lasted too long; return how many.
+
+        It only tidies: an overdue order is shown as EXPIRED, and not fulfilled, before it is swept.
+        """
+        until = self._clock() - ttl
+        swept, place = 0, self._swept
+        while overdue := await asyncio.to_thread(self._overdue_of, until, place, AT_ONCE):
+            changes = [self._change(o.order_id, o.user_id, "EXPIRED", None, None) for o in overdue]
+            decided = await asyncio.to_thread(self._store.decide, changes)
+            await self._publish([change for change, published in decided.values() if not published])
+            swept += len(overdue)
+            place = overdue[-1].decided_at, str(overdue[-1].order_id)
+        # Another worker's clock may be behind, and its decisions with it.
+        self._swept = until - CLOCKS_DIFFER_BY, ""
+        return swept
+
+    def _change(
+        self,
+        order_id: int | str,
+        user_id: int | str | None,
+        becomes: Becomes,
+        by: str | None,
+        reason: str | None,
+    ) -> Change:
+        now = self._clock()
+        if becomes == "FULFILLED":
+            event = OrderFulfilled(order_id=order_id, fulfilled_at=now, by=by, user_id=user_id)
+        else:
+            event = OrderCancelled(
+                order_id=order_id,
+                cancelled_at=now,
+                cause=becomes,
+                by=by,
+                reason=reason,
+                user_id=user_id,
+            )
+        return Change(str(order_id), becomes, encode(event), now)
+
+    async def _publish(self, changes: Sequence[Change]) -> bool:
+        """Publish them; false when Kafka did not take all: `relay` goes on with the rest."""
+        try:
+            sent = [self._sent(change) for change in changes]
+        except Unavailable:
+            return False
+        results = await asyncio.gather(*sent, return_exceptions=True)
+        done = [c.order_key for c, r in zip(changes, results, strict=True) if r is None]
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, OutcomeUnknown):
+                raise result
+        if done:
+            try:
+                await asyncio.to_thread(self._store.published, done)
+            except Unavailable as error:  # Published again later: the same event.
+                log.warning("changes not marked as published", reason=str(error))
+        return len(done) == len(changes)
+
+    def _sent(self, change: Change) -> asyncio.Future[None]:
+        fulfilled = change.becomes == "FULFILLED"
+        envelope = self._fulfilled if fulfilled else self._cancelled
+        topic = self._topics.order_fulfilled if fulfilled else self._topics.order_cancelled
+        key = change.order_key.encode()
+        return self._publisher.publish(topic, key, change.event, envelope.headers(key, change.at))
