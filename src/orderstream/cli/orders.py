@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.2
 PAGE_MAX = 500  # What the API gives at once.
 WAIT_MAX_S = 30
+OK = 200
 NOT_FOUND = 404
 
 orders = typer.Typer(help="Place orders and see what becomes of them.", no_args_is_help=True)
@@ -177,8 +178,11 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
     )
     print()
     print_table(
-        ("time", "event", "where"),
-        [(event["at"], event["type"], where_of(event)) for event in page["timeline"]],
+        ("time", "event", "where", "by, cause"),
+        [
+            (event["at"], event["type"], where_of(event), who_and_why(event))
+            for event in page["timeline"]
+        ],
     )
 
 
@@ -192,8 +196,45 @@ def where_of(event: dict[str, Any]) -> str:
     return f"{event['topic']}[{event['partition']}]@{event['offset']}"
 
 
+def who_and_why(event: dict[str, Any]) -> str:
+    """Say who was at work and why, as far as the event tells."""
+    return ", ".join(event[name] for name in ("by", "cause") if name in event)
+
+
 def _page(api: Api, order_id: str) -> dict[str, Any]:
     return api.get(f"/api/orders/{in_path(order_id)}")
+
+
+# cancel, fulfil ----------------------------------------------------------------------------
+
+
+@orders.command()
+def cancel(
+    order_id: OrderId,
+    reason: Annotated[str | None, typer.Option(help="Why, in your own words.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel an order that is PENDING or CONFIRMED: its stock is free again. Safe to repeat."""
+    _end(order_id, "cancel", {} if reason is None else {"reason": reason}, as_json)
+
+
+@orders.command()
+def fulfil(order_id: OrderId, as_json: AsJson = False) -> None:
+    """Fulfil an order that is CONFIRMED: its goods have left the shelf. Safe to repeat."""
+    _end(order_id, "fulfil", {}, as_json)
+
+
+def _end(order_id: str, what: str, body: dict[str, str], as_json: bool) -> None:
+    with api_of("order", settings.load()) as api:
+        path = f"/api/orders/{in_path(order_id)}/{what}"
+        headers = {"content-type": "application/json"}
+        answer = api.send("POST", path, content=msgspec.json.encode(body), headers=headers)
+        order = api.read(answer)
+    if as_json:
+        print_json(order)
+        return
+    later = "" if answer.status_code == OK else ", as soon as Kafka is back"
+    print(f"order {order['orderId']}: {order['status']}{later}")
 
 
 # list --------------------------------------------------------------------------------------
@@ -202,7 +243,7 @@ def _page(api: Api, order_id: str) -> dict[str, Any]:
 @orders.command("list")
 def list_orders(
     status: Annotated[
-        str | None, typer.Option(help="Only PENDING, CONFIRMED, REJECTED or FAILED ones.")
+        str | None, typer.Option(help="Only PENDING, CONFIRMED, REJECTED, CANCELLED ... ones.")
     ] = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="Only this user's.")] = None,
     sku: Annotated[str | None, typer.Option(help="Only those with this SKU.")] = None,
