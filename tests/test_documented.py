@@ -23,6 +23,7 @@ from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.inventory.api import stock_routes
 from orderstream.notification.api import notice_routes
 from orderstream.order_view.api import view_routes
+from orderstream.orders.api_life import life_routes
 from orderstream.orders.api import PATHS, OrdersApi
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import TITLES, web_app
@@ -162,6 +163,7 @@ def openapi() -> dict[str, Any]:
     """Return the description of the routes of all services."""
     app: FastAPI = web_app("all", {})
     for routes in (
+        life_routes(NOTHING),
         view_routes(NOTHING),
         stock_routes(NOTHING),
         notice_routes(NOTHING),

@@ -79,8 +79,9 @@ def fold(seen: Iterable[Seen]) -> dict[str, Page]:
         page.timeline.append(entry)
         match event:
             case OrderCreated():
-                page.created_at = event.created_at or entry.at
-                _ordered(page, event)
+                if page.items is None:  # What was decided on, or came first, stands.
+                    page.created_at = event.created_at or entry.at
+                    _ordered(page, event)
             case InventoryReserved():
                 _become(page, Status.CONFIRMED)
                 _decided(page, event)
@@ -121,5 +122,6 @@ def _ordered(page: Page, event: OrderCreated | InventoryReserved | InventoryReje
 
 
 def _decided(page: Page, event: InventoryReserved | InventoryRejected) -> None:
-    page.created_at, page.decided_at = event.ordered_at, event.decided_at
-    _ordered(page, event)
+    if page.decided_at is None:
+        page.created_at, page.decided_at = event.ordered_at, event.decided_at
+        _ordered(page, event)

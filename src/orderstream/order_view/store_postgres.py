@@ -17,7 +17,8 @@ from orderstream.runtime.database import Database, pg_array
 _encode = msgspec.json.Encoder().encode
 
 # Merging is commutative: the greater status and whatever is known win; a timeline only grows.
-# A reason belongs to its status: one of a lower rank is dropped with it.
+# A reason belongs to its status: one of a lower rank is dropped with it. What was decided on stands
+# before what was ordered: an operator may have put the order back with other items.
 FOLD_IN = """
     INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, items, reason,
         short, created_at, decided_at, timeline)
@@ -30,14 +31,19 @@ FOLD_IN = """
     ON CONFLICT (order_id) DO UPDATE SET
         numeric_id = o.numeric_id OR excluded.numeric_id,
         status = greatest(o.status, excluded.status),
-        user_id = coalesce(o.user_id, excluded.user_id),
-        numeric_user = o.numeric_user OR excluded.numeric_user,
-        items = coalesce(o.items, excluded.items),
+        user_id = CASE WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.user_id ELSE o.user_id END,
+        numeric_user = CASE
+            WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.numeric_user ELSE o.numeric_user END,
+        items = CASE WHEN o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.items ELSE coalesce(o.items, excluded.items) END,
         reason = CASE WHEN excluded.status > o.status THEN excluded.reason
             WHEN excluded.status = o.status THEN coalesce(excluded.reason, o.reason)
             ELSE o.reason END,
         short = coalesce(o.short, excluded.short),
-        created_at = coalesce(o.created_at, excluded.created_at),
+        created_at = CASE WHEN o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.created_at ELSE coalesce(o.created_at, excluded.created_at) END,
         decided_at = coalesce(o.decided_at, excluded.decided_at),
         timeline = o.timeline || excluded.timeline
 """
