@@ -23,8 +23,8 @@ from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.inventory.api import stock_routes
 from orderstream.notification.api import notice_routes
 from orderstream.order_view.api import view_routes
-from orderstream.orders.api_life import life_routes
 from orderstream.orders.api import PATHS, OrdersApi
+from orderstream.orders.api_life import life_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import TITLES, web_app
 
