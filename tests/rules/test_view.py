@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -89,3 +90,11 @@ class TestFold:
     def test_an_event_nobody_knows_is_an_error(self) -> None:
         with pytest.raises(TypeError, match="no page knows Event"):
             fold([seen(Event(order_id=1))])
+
+
+class TestAnOrderPutBackWithOtherItems:
+    def test_shows_what_was_decided_on_in_whatever_order_it_is_read(self) -> None:
+        first, mended = an_order(("FAIL", 1)), an_order(("MUG", 1), user_id="ann")
+        for order in permutations([seen(first), seen(mended, 1), seen(reserved(mended))]):
+            page = fold(order)["1"]
+            assert (page.items, page.user_id) == (mended.items, "ann")

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -253,3 +254,21 @@ class TestFind:
 
     def test_a_list_has_no_timelines(self, view: PostgresView) -> None:
         assert all("timeline" not in found.shown for found in view.find(Query()))
+
+
+class TestAnOrderPutBackWithOtherItems:
+    @pytest.mark.parametrize("cut", [(3, 3), (2, 3), (1, 3), (1, 2), (2, 2)])
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_shows_what_was_decided_on_however_it_is_read(
+        self,
+        database: Database,
+        view: PostgresView,
+        order: tuple[int, ...],
+        cut: tuple[int, int],
+    ) -> None:
+        mended = an_order(("MUG", 1), user_id="ann")
+        events = [seen(an_order(("FAIL", 1)), 0), seen(mended, 1), seen(reserved(mended, LATER))]
+        read = [events[number] for number in order]
+        fold_in(database, read[: cut[0]], read[cut[0] : cut[1]], read[cut[1] :])
+        page = view.get(["1"])["1"]
+        assert (page["items"], page["userId"]) == ([{"sku": "MUG", "qty": 1}], "ann")

@@ -31,7 +31,8 @@ FOLD_IN = """
     ON CONFLICT (order_id) DO UPDATE SET
         numeric_id = o.numeric_id OR excluded.numeric_id,
         status = greatest(o.status, excluded.status),
-        user_id = CASE WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+        user_id = CASE
+            WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
             THEN excluded.user_id ELSE o.user_id END,
         numeric_user = CASE
             WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
