@@ -4,7 +4,9 @@ Nothing else constructs these; nothing here decides anything.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -25,6 +27,8 @@ from orderstream.notification.channels import LogChannel
 from orderstream.notification.stage import notification_stage
 from orderstream.notification.store_postgres import PostgresNotices
 from orderstream.order_view.api import view_routes
+from orderstream.order_view.api_feed import feed_routes
+from orderstream.order_view.feed import Feed
 from orderstream.order_view.stage import view_stage
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.waiting import Waiting
@@ -48,8 +52,9 @@ from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.publisher import Publisher
 from orderstream.runtime.replay import Replay
 from orderstream.runtime.settings import Settings
-from orderstream.runtime.stage import Keeps, Stage
-from orderstream.runtime.web import WebServer, run, web_app
+from orderstream.runtime.stage import Keeps, Positions, Stage
+from orderstream.runtime.tail import OnRecords, Tail, between
+from orderstream.runtime.web import Ending, WebServer, run, web_app
 
 # Each service's schema, which is also the folder of its migrations.
 SCHEMAS = {
@@ -114,8 +119,8 @@ def dead_letters(settings: Settings) -> DeadLetters:
 # The order service ---------------------------------------------------------------------------
 
 
-def order_app(settings: Settings) -> OrdersApi:
-    """Return the order service as an ASGI app."""
+def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
+    """Return the order service as an ASGI app, and what to call when it is about to end."""
     claims_database = Database(
         settings.dsn(), SCHEMAS["order"], settings.database_pool, CLAIM_PATIENCE_S
     )
@@ -124,6 +129,7 @@ def order_app(settings: Settings) -> OrdersApi:
     view = PostgresView(view_database, utc_now, ttl)
     waiting = Waiting(view)
     publisher = Publisher(settings.kafka())
+    feed = _feed(view, settings)
     life = Life(
         PostgresChanges(claims_database),
         publisher,
@@ -133,6 +139,7 @@ def order_app(settings: Settings) -> OrdersApi:
         view.overdue,
         ttl,
     )
+    keys = settings.keys()
     running: list[asyncio.Task[None]] = []
     desk = Desk(PostgresClaims(claims_database), publisher, settings.topics.order_created, utc_now)
     preparing = Background(lambda: prepare(settings, "order", "view"))
@@ -147,6 +154,7 @@ def order_app(settings: Settings) -> OrdersApi:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await feed.close()
         await desk.close()
         publisher.close()
         claims_database.close()
@@ -157,16 +165,30 @@ def order_app(settings: Settings) -> OrdersApi:
         "kafka": publisher.check,
         "store": claims_database.ping,
     }
-    app = web_app("orderstream: orders", checks, on_start=on_start, on_stop=on_stop)
+    app = web_app("orderstream: orders", checks, keys=keys, on_start=on_start, on_stop=on_stop)
     app.include_router(life_routes(life))
+    app.include_router(feed_routes(feed, waiting.page))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
-    return OrdersApi(app, desk, waiting.decided, settings.in_flight_max)
+    return OrdersApi(app, desk, waiting.decided, settings.in_flight_max, keys), feed.close
+
+
+def _feed(view: PostgresView, settings: Settings) -> Feed:
+    """Return the feed of what the view reads, for those who listen."""
+    config, group = settings.kafka(), settings.group("feed")
+    reads = view_stage(view, settings.topics, settings.group("inventory")).reads
+
+    def follow(on_records: OnRecords) -> tuple[Positions, Callable[[], None]]:
+        tail = Tail(config, group, list(reads), on_records)
+        return tail.start(), tail.stop
+
+    return Feed(reads, follow, partial(between, config, group))
 
 
 def serve_order(settings: Settings) -> int:
     """Run the order service until SIGTERM or SIGINT; return the exit code."""
-    server = WebServer(order_app(settings), settings.host, settings.port_order)
+    app, ending = order_app(settings)
+    server = WebServer(app, settings.host, settings.port_order, ending)
     run(server.serve)
     return 0
 
@@ -282,7 +304,7 @@ def serve_stage(name: str, settings: Settings) -> int:
         "kafka": Reach(settings.kafka()).check,
         "store": database.ping,
     }
-    app = web_app(f"orderstream: {name}", checks)
+    app = web_app(f"orderstream: {name}", checks, keys=settings.keys())
     if parts.routes is not None:
         app.include_router(parts.routes)
     server = WebServer(app, settings.host, settings.port(name))

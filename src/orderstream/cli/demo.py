@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import chdir
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -17,7 +17,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from orderstream.cli.app import app
+from orderstream.cli.output import key_headers
 from orderstream.contract.errors import OrderstreamError
+
+if TYPE_CHECKING:
+    from orderstream.runtime.settings import Settings
 
 DECIDED_TIMEOUT_S = 30.0
 EVERY_S = 1.0
@@ -71,14 +75,15 @@ def demo(
     sys.exit(0 if held else 1)
 
 
-def keep_placing(order: str, stopping: threading.Event) -> None:
+def keep_placing(settings: "Settings", stopping: threading.Event) -> None:
     """Place one of these orders every second, for screens to have something to show.
 
     A service that is away is tried again with the next order.
     """
     import httpx
 
-    with httpx.Client(base_url=order, timeout=5, trust_env=False) as client:
+    order, signed = settings.address("order"), key_headers(settings)
+    with httpx.Client(base_url=order, timeout=5, trust_env=False, headers=signed) as client:
         for _, body, _ in cycle(ORDERS):
             if stopping.wait(EVERY_S):
                 return

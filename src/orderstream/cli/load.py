@@ -22,6 +22,7 @@ from orderstream.cli.output import (
     api_of,
     hint,
     in_path,
+    key_headers,
     print_facts,
     print_json,
     print_table,
@@ -87,8 +88,8 @@ def load(
     """Place many orders and measure how fast they are accepted.
 
     With --rate, latency counts from when an order was to be sent, so a service that stalls
-    cannot hide it. Orders refused with 503 are sent again when the answer says. Exit code 1 if
-    any order could not be placed.
+    cannot hide it. Orders refused with 503 or 429 are sent again when the answer says. Exit code 1
+    if any order could not be placed.
     """
     from orderstream.cli.load_engine import Engine
     from orderstream.cli.load_http import post_request
@@ -100,11 +101,13 @@ def load(
     if url is None:
         fill_shelves(current, names, refill=sku is None)
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    ours = _target(None, current)[:2] == (host, port)
+    signed = key_headers(current) if ours else {}  # A stranger is not to have the key.
     plan = Plan(
         host=host,
         port=port,
         requests=[
-            post_request(authority, path, _order(user, name, quantity))
+            post_request(authority, path, _order(user, name, quantity), signed)
             for user, name in enumerate(names, 1)
         ],
         connections=connections if orders is None else min(connections, orders),

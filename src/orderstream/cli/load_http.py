@@ -1,5 +1,6 @@
 """As much of HTTP/1.1 as a load generator needs: whole requests as bytes, answers read cheaply."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -58,7 +59,7 @@ class AnswerReader:
         return Answer(
             status,
             body,
-            _retry_after(head) if status == 503 else None,
+            _retry_after(head) if status in (429, 503) else None,
             _field(head, b"\r\nconnection:") == b"close",
         )
 
@@ -129,10 +130,13 @@ def _chunks(data: bytes, at: int) -> tuple[bytes, int] | None:
     return None
 
 
-def post_request(authority: str, path: str, body: bytes) -> bytes:
+def post_request(
+    authority: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return a whole POST of JSON as bytes."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {authority}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {authority}\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

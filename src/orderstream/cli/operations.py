@@ -219,8 +219,19 @@ def shown_setting(name: str, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, SecretStr):
-        return database_text(value.get_secret_value()) if name == "DATABASE_URL" else HIDDEN
+        return _hidden(name, value.get_secret_value())
     return str(value)
+
+
+def _hidden(name: str, secret: str) -> str:
+    if name == "DATABASE_URL":
+        return database_text(secret)
+    if name == "ORDERSTREAM_API_KEYS":
+        from orderstream.runtime.keys import parse_keys
+
+        callers = (entry.caller for entry in parse_keys(secret))
+        return ",".join(f"{caller.name}:{caller.role}:{HIDDEN}" for caller in callers)
+    return HIDDEN
 
 
 def database_text(dsn: str) -> str:
@@ -232,7 +243,7 @@ def database_text(dsn: str) -> str:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error:
         return HIDDEN
-    harmless = ("host", "hostaddr", "port", "dbname", "user", "sslmode")
+    harmless = ("host", "hostaddr", "port", "dbname", "user", "sslmode", "sslrootcert")
     known: dict[str, Any] = {name: parts[name] for name in harmless if name in parts}
     if "password" in parts:
         known["password"] = HIDDEN

@@ -247,6 +247,13 @@ def problem_sentence(body: bytes) -> str:
     return sentence
 
 
+def key_headers(settings: "Settings") -> dict[str, str]:
+    """Return what signs a request in: nothing where no key is set."""
+    if settings.api_key is None:
+        return {}
+    return {"authorization": f"Bearer {settings.api_key.get_secret_value()}"}
+
+
 @contextmanager
 def api_of(service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S) -> Generator[Api]:
     """Give a service's HTTP API at the address that the settings say."""
@@ -254,6 +261,9 @@ def api_of(service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S
 
     # A proxy in the environment is for the world outside, not for this machine's own services.
     with httpx.Client(
-        base_url=settings.address(service), timeout=timeout_s, trust_env=False
+        base_url=settings.address(service),
+        timeout=timeout_s,
+        trust_env=False,
+        headers=key_headers(settings),
     ) as client:
         yield Api(service, client)

@@ -71,7 +71,7 @@ def up(
             if demo:
                 from orderstream.cli.demo import keep_placing
 
-                placing = (running.settings.address("order"), stopping)
+                placing = (running.settings, stopping)
                 threading.Thread(target=keep_placing, args=placing, daemon=True).start()
             running.supervise(stopping)
         console.print("\n[bold]Stopping[/] ...")

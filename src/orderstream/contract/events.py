@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from orderstream.contract.errors import Malformed
 from orderstream.contract.values import (
@@ -42,11 +42,15 @@ class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class OrderCreated(Event, frozen=True, kw_only=True, rename="camel", gc=False):
-    """An order was accepted. `created_at` is absent when another program wrote the record."""
+    """An order was accepted. `created_at` is absent when another program wrote the record.
+
+    `owner` names the API key that it came with; absent where none was needed.
+    """
 
     items: tuple[Line, ...]
     user_id: int | str | None = None
     created_at: Time | None = None
+    owner: str | UnsetType = UNSET
 
 
 class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -56,6 +60,7 @@ class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
     user_id: int | str | None
     ordered_at: Time
     decided_at: Time
+    owner: str | UnsetType = UNSET
 
 
 class InventoryReserved(Decision, frozen=True, kw_only=True, rename="camel", gc=False):

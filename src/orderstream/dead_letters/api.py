@@ -19,10 +19,12 @@ from orderstream.dead_letters.rules import (
     parse_place,
 )
 from orderstream.dead_letters.shown import shown, shown_whole
+from orderstream.runtime.access import By
 from orderstream.runtime.clock import to_epoch_ms
 from orderstream.runtime.web import Problem, Time, json_response
 
 LISTED_MAX = 1000
+NOBODY = "api"  # Who it was where no API keys are set.
 TEXT_MAX = 249  # Characters of a topic's name.
 
 Name = Annotated[str | None, Field(max_length=TEXT_MAX)]
@@ -71,8 +73,8 @@ class Many(Filter):
     dryRun: bool = False
 
 
-def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
-    """List, show, redrive and discard."""
+def dead_letter_routes(desk: DeadLetters) -> APIRouter:
+    """List, show, redrive and discard; who did it is the name of the API key."""
     routes = APIRouter(tags=["dead letters"])
 
     @routes.get("/api/dead-letters", summary="Dead letters that fit, open ones unless told so")
@@ -96,12 +98,12 @@ def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
         return json_response({"deadLetters": listed, "more": len(found) > limit})
 
     @routes.post("/api/dead-letters:redrive", summary="Redrive those that fit, each once")
-    def redrive_many(many: Many) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def redrive_many(many: Many, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
         with _as_problems():
             letters = _chosen(desk, many)
             if many.dryRun:
                 return json_response({"redriven": 0, "wouldRedrive": len(letters)})
-            done = desk.handle(letters, Change(by))
+            done = desk.handle(letters, Change(by or NOBODY))
         nowhere = [str(place) for place in done.nowhere]
         return json_response({"redriven": done.now, "before": done.before, "nowhere": nowhere})
 
@@ -111,7 +113,7 @@ def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
             return json_response(shown_whole(desk.get(_place(place))))
 
     @routes.post("/api/dead-letters/{place}/redrive", summary="Try it again, as it is or changed")
-    def redrive(place: str, how: Redrive) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def redrive(place: str, how: Redrive, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
         with _as_problems():
             letter = desk.get(_place(place)).letter
             value = None if how.value is None else how.value.encode()
@@ -120,16 +122,16 @@ def dead_letter_routes(desk: DeadLetters, by: str = "api") -> APIRouter:
                     (path, msgspec.json.encode(new).decode()) for path, new in how.set.items()
                 ]
                 value = edited(letter.value if value is None else value, changes)
-            done = desk.handle([letter], Change(by, how.note, how.to, value))
+            done = desk.handle([letter], Change(by or NOBODY, how.note, how.to, value))
             if done.nowhere:
                 raise Nowhere(f"{place} does not name a topic that is there: say where `to`")
         return json_response({"redriven": done.now, "before": done.before})
 
     @routes.post("/api/dead-letters/{place}/discard", summary="Never try it again")
-    def discard(place: str, why: Discard) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def discard(place: str, why: Discard, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
         with _as_problems():
             letter = desk.get(_place(place)).letter
-            done = desk.handle([letter], Change(by, why.note, discard=True))
+            done = desk.handle([letter], Change(by or NOBODY, why.note, discard=True))
         return json_response({"discarded": done.now, "before": done.before})
 
     return routes

@@ -120,6 +120,7 @@ def decided(
             user_id=order.user_id,
             ordered_at=ordered_at,
             decided_at=outcome.decided_at,
+            owner=order.owner,
         )
     return InventoryRejected(
         order_id=order.order_id,
@@ -127,6 +128,7 @@ def decided(
         user_id=order.user_id,
         ordered_at=ordered_at,
         decided_at=outcome.decided_at,
+        owner=order.owner,
         reason=outcome.reason,
         short=outcome.short,
     )

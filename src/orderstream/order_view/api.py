@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from orderstream.order_view.rules import Status
 from orderstream.order_view.store import Query as Wanted
 from orderstream.order_view.store import ViewStore
+from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.web import Problem, Time, json_response
 
 
@@ -18,9 +19,14 @@ def view_routes(store: ViewStore) -> APIRouter:
     """GET one order and lists of them."""
     routes = APIRouter(tags=["orders"])
 
-    @routes.get("/api/orders/", include_in_schema=False)
-    @routes.get("/api/orders", summary="Orders that fit, newest first, page by page")
+    @routes.get("/api/orders/", include_in_schema=False, openapi_extra=READ_OWN)
+    @routes.get(
+        "/api/orders",
+        summary="Orders that fit, newest first, page by page",
+        openapi_extra=READ_OWN,
+    )
     def list_orders(  # pyright: ignore[reportUnusedFunction]
+        owner: Owner,
         status: Annotated[str | None, Query(description="PENDING, CONFIRMED, ...")] = None,
         userId: Annotated[str | None, Query(max_length=128)] = None,
         sku: Annotated[str | None, Query(max_length=64)] = None,
@@ -32,6 +38,7 @@ def view_routes(store: ViewStore) -> APIRouter:
         wanted = Wanted(
             status=_status(status),
             user_id=userId,
+            owner=owner,
             sku=sku,
             since=since,
             until=until,
@@ -48,10 +55,14 @@ def view_routes(store: ViewStore) -> APIRouter:
         )
 
     # Behind the list: an id may have slashes, so this also fits `/api/orders/`.
-    @routes.get("/api/orders/{order_id:path}", summary="One order: status, items, reason, timeline")
-    def get_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+    @routes.get(
+        "/api/orders/{order_id:path}",
+        summary="One order: status, items, reason, timeline",
+        openapi_extra=READ_OWN,
+    )
+    def get_order(order_id: str, owner: Owner) -> Response:  # pyright: ignore[reportUnusedFunction]
         page = store.get([order_id]).get(order_id)
-        if page is None:
+        if page is None or owner not in (None, page.get("owner")):
             raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
         return json_response(page)
 

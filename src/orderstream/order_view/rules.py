@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import IntEnum
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from orderstream.contract.events import (
     Event,
@@ -60,6 +60,7 @@ class Page(Struct):
     numeric_id: bool = False
     status: Status = Status.PENDING
     user_id: int | str | None = None
+    owner: str | None = None
     items: tuple[Line, ...] | None = None
     reason: str | None = None
     short: tuple[str, ...] = ()
@@ -119,6 +120,7 @@ def _become(page: Page, status: Status, reason: str | None = None) -> None:
 
 def _ordered(page: Page, event: OrderCreated | InventoryReserved | InventoryRejected) -> None:
     page.user_id, page.items = event.user_id, event.items
+    page.owner = None if event.owner is UNSET else event.owner
 
 
 def _decided(page: Page, event: InventoryReserved | InventoryRejected) -> None:

@@ -16,6 +16,7 @@ class Query:
 
     status: Status | None = None
     user_id: str | None = None
+    owner: str | None = None
     sku: str | None = None
     since: datetime | None = None
     until: datetime | None = None

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from psycopg import Connection
 
-from orderstream.contract.envelope import event_id, rfc3339
-from orderstream.order_view.rules import Page, Seen, Status
+from orderstream.contract.envelope import rfc3339
+from orderstream.order_view.rules import Page, Status
 from orderstream.order_view.store import Found, Overdue, Query
+from orderstream.order_view.timeline import Entry, read_timeline
 from orderstream.runtime.clock import Clock, utc_now
 from orderstream.runtime.database import Database, pg_array
 
@@ -20,13 +20,13 @@ _encode = msgspec.json.Encoder().encode
 # A reason belongs to its status: one of a lower rank is dropped with it. What was decided on stands
 # before what was ordered: an operator may have put the order back with other items.
 FOLD_IN = """
-    INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, items, reason,
-        short, created_at, decided_at, timeline)
-    SELECT order_id, numeric_id, status, user_id, numeric_user, items::jsonb, reason,
+    INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, owner, items,
+        reason, short, created_at, decided_at, timeline)
+    SELECT order_id, numeric_id, status, user_id, numeric_user, owner, items::jsonb, reason,
         short::jsonb, created_at, decided_at, timeline::jsonb
     FROM unnest(%s::text[], %s::bool[], %s::smallint[], %s::text[], %s::bool[], %s::text[],
-        %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
-        AS n (order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
+        %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
+        AS n (order_id, numeric_id, status, user_id, numeric_user, owner, items, reason, short,
             created_at, decided_at, timeline)
     ON CONFLICT (order_id) DO UPDATE SET
         numeric_id = o.numeric_id OR excluded.numeric_id,
@@ -37,6 +37,9 @@ FOLD_IN = """
         numeric_user = CASE
             WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
             THEN excluded.numeric_user ELSE o.numeric_user END,
+        owner = CASE
+            WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.owner ELSE o.owner END,
         items = CASE WHEN o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
             THEN excluded.items ELSE coalesce(o.items, excluded.items) END,
         reason = CASE WHEN excluded.status > o.status THEN excluded.reason
@@ -48,7 +51,7 @@ FOLD_IN = """
         decided_at = coalesce(o.decided_at, excluded.decided_at),
         timeline = o.timeline || excluded.timeline
 """
-COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, items, reason, short,
+COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, owner, items, reason, short,
     created_at, decided_at"""
 OVERDUE = """
     SELECT order_id, numeric_id, user_id, numeric_user, decided_at FROM orders
@@ -82,12 +85,13 @@ class PostgresView:
                 pg_array(page.status for page in rows),
                 pg_array(None if p.user_id is None else str(p.user_id) for p in rows),
                 pg_array(isinstance(page.user_id, int) for page in rows),
+                pg_array(page.owner for page in rows),
                 pg_array(None if page.items is None else _json(page.items) for page in rows),
                 pg_array(page.reason for page in rows),
                 pg_array(_json(page.short) if page.short else None for page in rows),
                 pg_array(page.created_at for page in rows),
                 pg_array(page.decided_at for page in rows),
-                pg_array(_json([_entry(seen) for seen in page.timeline]) for page in rows),
+                pg_array(_json([Entry.of(seen) for seen in page.timeline]) for page in rows),
             ),
         )
 
@@ -97,7 +101,7 @@ class PostgresView:
             rows = tx.execute(GET, (list(order_keys),)).fetchall()
         overdue = self._overdue_before()
         return {
-            row[0]: _shown(row[:-1], overdue) | {"timeline": _timeline(row[-1])} for row in rows
+            row[0]: _shown(row[:-1], overdue) | {"timeline": read_timeline(row[-1])} for row in rows
         }
 
     def find(self, query: Query) -> list[Found]:
@@ -107,6 +111,7 @@ class PostgresView:
         for condition, value in (
             *self._of_status(query.status),
             ("user_id = %s", query.user_id),
+            ("owner = %s", query.owner),
             ("items @> %s::jsonb", query.sku and _json([{"sku": query.sku}])),
             ("created_at >= %s", query.since),
             ("created_at < %s", query.until),
@@ -153,51 +158,9 @@ class PostgresView:
             yield "decided_at >= %s", overdue
 
 
-class _Entry(Struct, rename="camel", omit_defaults=True, gc=False):
-    """An event in a page's timeline, as it is stored."""
-
-    type: str
-    at: datetime
-    event_id: str
-    topic: str
-    partition: int
-    offset: int
-    by: str | None = None
-    cause: str | None = None
-
-
-def _entry(seen: Seen) -> _Entry:
-    event_type = seen.event_type
-    return _Entry(
-        event_type,
-        seen.at,
-        event_id(seen.event.key, event_type),
-        seen.topic,
-        seen.partition,
-        seen.offset,
-        seen.by,
-        seen.cause,
-    )
-
-
-_read_timeline = msgspec.json.Decoder(list[_Entry]).decode
-
-
-def _timeline(stored: str) -> list[dict[str, Any]]:
-    """Return what happened, in time; an event that was said twice happened once."""
-    entries = _read_timeline(stored)
-    entries.sort(key=lambda e: (e.at, e.topic, e.partition, e.offset))
-    said: set[tuple[str, str]] = set()
-    shown: list[dict[str, Any]] = []
-    for entry in entries:
-        if (entry.event_id, entry.topic) not in said:
-            said.add((entry.event_id, entry.topic))
-            shown.append(msgspec.to_builtins(entry) | {"at": rfc3339(entry.at)})
-    return shown
-
-
 def _shown(row: tuple[Any, ...], overdue_before: datetime | None) -> dict[str, Any]:
-    order_id, numeric, status, user_id, numeric_user, items, reason, short, created, decided = row
+    order_id, numeric, status, user_id, numeric_user, owner, *rest = row
+    items, reason, short, created, decided = rest
     if status == Status.CONFIRMED and overdue_before is not None and decided < overdue_before:
         status = Status.EXPIRED
     shown: dict[str, Any] = {
@@ -208,6 +171,8 @@ def _shown(row: tuple[Any, ...], overdue_before: datetime | None) -> dict[str, A
         "createdAt": _time(created),
         "decidedAt": _time(decided),
     }
+    if owner is not None:
+        shown["owner"] = owner
     if reason is not None:
         shown["reason"] = reason
     if short:

@@ -7,11 +7,13 @@ else about the service is FastAPI, this route's place in /docs included.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache
+from math import ceil
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from fastapi import FastAPI
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from orderstream.contract.errors import Malformed, Unavailable
@@ -25,12 +27,21 @@ from orderstream.orders.rules import (
     idempotency_key_fault,
     parse,
 )
-from orderstream.runtime.web import PROBLEM_JSON, RETRY_AFTER_S, foreign_fault, problem
+from orderstream.runtime.keys import Caller, Keys
+from orderstream.runtime.web import (
+    PROBLEM_JSON,
+    RETRY_AFTER_S,
+    UNAUTHORIZED,
+    forbidden,
+    foreign_fault,
+    problem,
+)
 
 PATHS = ("/api/orders", "/orders")
 WAIT_MAX_S = 30.0
 BODY_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 1.0
+PLACED_BY = ("client", "operator")
 
 WaitDecided = Callable[[str, float], Awaitable[dict[str, Any] | None]]
 Headers = list[tuple[bytes, bytes]]
@@ -53,9 +64,15 @@ class OrdersApi:
     """The whole order service: POST here, everything else in the FastAPI app behind it."""
 
     def __init__(
-        self, app: FastAPI, desk: Desk, wait_decided: WaitDecided, in_flight_max: int
+        self,
+        app: FastAPI,
+        desk: Desk,
+        wait_decided: WaitDecided,
+        in_flight_max: int,
+        keys: Keys | None = None,
     ) -> None:
         self._app = app
+        self._keys = keys
         self._desk = desk
         self._wait_decided = wait_decided
         self._in_flight_max = in_flight_max
@@ -92,15 +109,23 @@ class OrdersApi:
                 host = value
             elif name == b"origin":
                 origin = value
-        if fault := foreign_fault(host, origin):
+        keys, caller = self._keys, None
+        if fault := foreign_fault(host, origin, keyed=keys is not None):
             return _refused(403, "foreign", fault)
+        if keys is not None:
+            caller = keys.caller(headers)
+            if refusal := _refusal(keys, caller):
+                return refusal
         try:
             body = await self._bodies.read(receive)
             if self._in_flight >= self._in_flight_max:
                 return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
             self._in_flight += 1
             try:
-                result = await self._desk.accept(parse(body), key, traceparent)
+                order = parse(body)
+                if caller is not None:
+                    order = replace(order, owner=caller.name)
+                result = await self._desk.accept(order, key, traceparent)
             finally:
                 self._in_flight -= 1
         except _TooLarge:
@@ -131,6 +156,20 @@ class OrdersApi:
         if result.replayed:
             answer.append((b"idempotent-replayed", b"true"))
         return 202, answer, msgspec.json.encode({"orderId": order_id, "status": "PENDING"})
+
+
+def _refusal(keys: Keys, caller: Caller | None) -> tuple[int, Headers, bytes] | None:
+    """Return why the caller may not place an order now, or None: then it has taken its turn."""
+    if caller is None:
+        status, headers, body = _refused(401, "unauthorized", UNAUTHORIZED)
+        return status, [*headers, (b"www-authenticate", b"Bearer")], body
+    if caller.role not in PLACED_BY:
+        return _refused(403, "forbidden", forbidden(caller.role, PLACED_BY))
+    if wait_s := keys.wait_s(caller):
+        said = "More orders a second than this key may place; send it again when Retry-After says."
+        status, headers, body = _refused(429, "rate-limited", said)
+        return status, [*headers, (b"retry-after", b"%d" % ceil(wait_s))], body
+    return None
 
 
 class _Bodies:
@@ -256,11 +295,13 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
             "200": answer("Decided while you waited", "application/json"),
             "202": answer("Accepted; the decision follows", "application/json"),
             "400": answer("Not JSON"),
-            "403": answer("Sent by a web page that is not this service's own"),
+            "401": answer("No API key, where one is needed"),
+            "403": answer("Sent by a web page that is not this service's own, or a viewer's key"),
             "408": answer(f"Not sent within {BODY_TIMEOUT_S:g} s"),
             "409": answer("The order id stands for another order"),
             "413": answer("Larger than 1 MiB"),
             "422": answer("Not an order, or the key came with another order"),
+            "429": answer("More than this API key may place in a second"),
             "503": answer("Not accepted, or not known to be: try again"),
         },
     }

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from orderstream.orders.life import Changed, Life, Refused
 from orderstream.orders.rules import Becomes
+from orderstream.runtime.access import CHANGE_OWN, By, Owner
 from orderstream.runtime.web import Problem, json_response
 
 _WORDS: dict[Becomes, str] = {"CANCELLED": "cancelled", "FULFILLED": "fulfilled"}
@@ -23,17 +24,23 @@ def life_routes(life: Life) -> APIRouter:
     routes = APIRouter(tags=["orders"])
 
     @routes.post(
-        "/api/orders/{order_id:path}/cancel", summary="Cancel an order: its stock is freed"
+        "/api/orders/{order_id:path}/cancel",
+        summary="Cancel an order: its stock is freed",
+        openapi_extra=CHANGE_OWN,
     )
-    async def cancel_order(order_id: str, why: Why | None = None) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def cancel_order(  # pyright: ignore[reportUnusedFunction]
+        order_id: str, owner: Owner, by: By, why: Why | None = None
+    ) -> Response:
+        if owner is not None and not await life.is_of(order_id, owner):
+            return _answer(order_id, "CANCELLED", None)
         reason = None if why is None else why.reason
-        return _answer(order_id, "CANCELLED", await life.end(order_id, "CANCELLED", reason=reason))
+        return _answer(order_id, "CANCELLED", await life.end(order_id, "CANCELLED", by, reason))
 
     @routes.post(
         "/api/orders/{order_id:path}/fulfil", summary="Fulfil an order: its goods are gone"
     )
-    async def fulfil_order(order_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _answer(order_id, "FULFILLED", await life.end(order_id, "FULFILLED"))
+    async def fulfil_order(order_id: str, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _answer(order_id, "FULFILLED", await life.end(order_id, "FULFILLED", by))
 
     return routes
 

@@ -9,12 +9,13 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 import structlog
+from msgspec import UNSET
 
 from orderstream.contract.envelope import Envelope, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.orders.rules import Request
-from orderstream.orders.store import Claim, ClaimStore, Held
+from orderstream.orders.store import Claim, ClaimStore, Held, name_of_key
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.publisher import Publisher
 
@@ -87,7 +88,7 @@ class Desk:
         self, request: Request, key: str | None, traceparent: bytes | None
     ) -> Accepted | Conflict:
         fingerprint = request.fingerprint()
-        name = f"key:{key}" if key is not None else f"order:{request.order_id}"
+        name = f"order:{request.order_id}" if key is None else name_of_key(key, request.owner)
         if name in self._under_way:  # The same client, twice at once: one order, one answer.
             first_fingerprint, first = self._under_way[name]
             if first_fingerprint != fingerprint:
@@ -119,7 +120,7 @@ class Desk:
         published = False
         if key is not None:
             wanted = order_id if order_id is not None else await self._next_id()
-            claim = Claim.of_key(key, fingerprint, wanted)
+            claim = Claim.of_key(key, fingerprint, wanted, request.owner)
             held = await self._held(claim)
             if held is None or held.fingerprint != fingerprint:
                 return _conflict(claim.name)
@@ -209,7 +210,11 @@ class Desk:
     ) -> None:
         now = self._clock()
         order = OrderCreated(
-            order_id=order_id, user_id=request.user_id, items=request.items, created_at=now
+            order_id=order_id,
+            user_id=request.user_id,
+            items=request.items,
+            created_at=now,
+            owner=UNSET if request.owner is None else request.owner,
         )
         key = order.key.encode()
         headers = self._envelope.headers(key, now, traceparent)
@@ -217,7 +222,7 @@ class Desk:
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""
-        retried = Request(order_id, request.user_id, request.items)
+        retried = Request(order_id, request.user_id, request.items, request.owner)
         claim = Claim.of_order(order_id, retried.fingerprint())
         try:
             await asyncio.to_thread(self._store.unknown, [claim])
@@ -263,6 +268,6 @@ class Desk:
 
 
 def _conflict(name: str) -> Conflict:
-    if name.startswith("key:"):
+    if not name.startswith("order:"):
         return Conflict("Idempotency-Key", "this Idempotency-Key came with another order before")
     return Conflict("orderId", f"order {name.removeprefix('order:')} exists with other contents")

@@ -115,6 +115,11 @@ class Life:
             published = await self._publish([decided])
         return Changed(order_id, becomes, published)
 
+    async def is_of(self, order_key: str, owner: str) -> bool:
+        """Tell whether there is an order and it is this owner's. Raises Unavailable."""
+        page = await self._page_of(order_key)
+        return page is not None and page.get("owner") == owner
+
     async def run(self) -> None:
         """Publish what was left behind, and let reservations expire, until cancelled."""
         while True:

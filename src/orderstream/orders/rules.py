@@ -72,17 +72,26 @@ class AnyShape(Struct, frozen=True, gc=False):
 
 
 class Request(Struct, frozen=True, gc=False):
-    """An acceptable order: the id is None when it is ours to give."""
+    """An acceptable order: the id is None when it is ours to give.
+
+    `owner` names the API key that it came with; None where none is needed.
+    """
 
     order_id: int | str | None
     user_id: int | str | None
     items: tuple[Line, ...]
+    owner: str | None = None
 
     def fingerprint(self) -> bytes:
-        """Tell two requests apart: equal for equal orders, whatever their shape or spacing."""
+        """Tell two requests apart: equal for equal orders, whatever their shape or spacing.
+
+        The same order of another owner is another one.
+        """
         order = None if self.order_id is None else str(self.order_id)
+        said = (order, self.user_id, self.items)
         return hashlib.blake2b(
-            msgspec.json.encode((order, self.user_id, self.items)), digest_size=16
+            msgspec.json.encode(said if self.owner is None else (*said, self.owner)),
+            digest_size=16,
         ).digest()
 
 

@@ -10,7 +10,7 @@ from orderstream.orders.rules import Becomes
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request to be the first under a name (`order:1001`, `key:abc`)."""
+    """A request to be the first under a name (`order:1001`, `key:abc`, `key@shop:abc`)."""
 
     name: str
     fingerprint: bytes
@@ -22,9 +22,16 @@ class Claim:
         return cls(f"order:{order_id}", fingerprint, order_id)
 
     @classmethod
-    def of_key(cls, key: str, fingerprint: bytes, order_id: int | str) -> "Claim":
+    def of_key(
+        cls, key: str, fingerprint: bytes, order_id: int | str, owner: str | None = None
+    ) -> "Claim":
         """Claim an Idempotency-Key for this order id."""
-        return cls(f"key:{key}", fingerprint, order_id)
+        return cls(name_of_key(key, owner), fingerprint, order_id)
+
+
+def name_of_key(key: str, owner: str | None) -> str:
+    """Name an Idempotency-Key: each owner's are its own, and one without owner is nobody's else."""
+    return f"key:{key}" if owner is None else f"key@{owner}:{key}"
 
 
 @dataclass(frozen=True, slots=True)

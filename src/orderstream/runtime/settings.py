@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from orderstream.contract.errors import ConfigurationError
+from orderstream.contract.errors import ConfigurationError, Malformed
 from orderstream.contract.topics import Topics
+from orderstream.runtime.keys import Keys, parse_keys
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, from here.
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -143,6 +145,20 @@ class Settings(BaseModel):
     in_flight_max: int = _set(
         "ORDERSTREAM_IN_FLIGHT_MAX", 4096, "orders being accepted at once; more get 503", ge=1
     )
+    api_keys: SecretStr | None = _set(
+        "ORDERSTREAM_API_KEYS",
+        None,
+        "who may use the services: `name:role:hash`, comma-separated; not set: all on this machine",
+    )
+    api_key: SecretStr | None = _set(
+        "ORDERSTREAM_API_KEY", None, "key that this command sends to the services"
+    )
+    rate_limit: float | None = _set(
+        "ORDERSTREAM_RATE_LIMIT",
+        None,
+        "orders per second that each key may place; more get 429; not set: no limit",
+        gt=0,
+    )
     notify: str = _set("ORDERSTREAM_NOTIFY", "log", "notification channels, comma-separated")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _set(
         "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
@@ -172,11 +188,18 @@ class Settings(BaseModel):
         return settings
 
     def _contradictions(self) -> Iterator[str]:
-        if self.host not in LOOPBACK:
-            yield (
-                f"ORDERSTREAM_HOST: {self.host} is open to the network, and this version has no"
-                " API keys; use 127.0.0.1 and put a proxy that signs people in before it"
-            )
+        try:
+            keys = self.keys()
+        except Malformed as error:
+            yield f"ORDERSTREAM_API_KEYS: {error}"
+        else:
+            if keys is None and self.host not in LOOPBACK:
+                yield (
+                    f"ORDERSTREAM_HOST: {self.host} is open to the network: set"
+                    " ORDERSTREAM_API_KEYS (`orderstream keys new` makes them), or use 127.0.0.1"
+                )
+            if keys is None and self.rate_limit is not None:
+                yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
         if self.notify != "log":
             yield f"ORDERSTREAM_NOTIFY: {self.notify!r} is not a channel; this version knows: log"
         ports = [self.port_order, self.port_inventory, self.port_notification]
@@ -220,9 +243,16 @@ class Settings(BaseModel):
         return getattr(self, f"port_{service}")
 
     def address(self, service: str) -> str:
-        """Return the address of a service's HTTP API; an IPv6 host is in brackets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
+        host = _REACHED_AT.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
+
+    def keys(self) -> Keys | None:
+        """Return the API keys; None when there are none and everybody may do all."""
+        if self.api_keys is None:
+            return None
+        return Keys(parse_keys(self.api_keys.get_secret_value()), self.rate_limit)
 
     def group(self, stage: str) -> str:
         """Name the consumer group of a stage."""

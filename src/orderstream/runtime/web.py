@@ -1,7 +1,8 @@
 """What every service's web app has: health, metrics, problem documents, and the server itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import AfterValidator
@@ -21,6 +22,8 @@ from starlette.exceptions import HTTPException
 from orderstream import __version__
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.values import has_control_characters
+from orderstream.runtime.access import OPEN, caller_of, roles_of
+from orderstream.runtime.keys import Keys
 from orderstream.runtime.observe import Check, readiness
 
 PROBLEM_JSON = "application/problem+json"
@@ -28,11 +31,13 @@ RETRY_AFTER_S = 1
 STOP_TIMEOUT_S = 4
 BODY_BYTES_MAX = 64 << 10  # Of a route that does not ask for more.
 YEARS = range(1970, 9999)
+UNAUTHORIZED = "Send an API key of this service: `Authorization: Bearer KEY` or `X-API-Key: KEY`."
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 TITLES = {
     400: "Bad request",
+    401: "Not signed in",
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
@@ -41,6 +46,7 @@ TITLES = {
     413: "Too large",
     415: "Unsupported media type",
     422: "Not acceptable as it is",
+    429: "Too many",
     500: "Internal error",
     503: "Try again",
 }
@@ -65,6 +71,8 @@ def problem(status: int, kind: str, detail: str, **more: object) -> bytes:
 def problem_response(status: int, kind: str, detail: str, **more: object) -> Response:
     """Return a problem document as a response; one with status 503 says when to try again."""
     headers = {"retry-after": str(RETRY_AFTER_S)} if status == 503 else None
+    if status == 401:
+        headers = {"www-authenticate": "Bearer"}
     return Response(problem(status, kind, detail, **more), status, headers, PROBLEM_JSON)
 
 
@@ -95,14 +103,15 @@ def _in_utc(at: datetime) -> datetime:
 Time = Annotated[datetime, AfterValidator(_in_utc)]
 
 
-def foreign_fault(host: bytes | None, origin: bytes | None) -> str | None:
+def foreign_fault(host: bytes | None, origin: bytes | None, *, keyed: bool = False) -> str | None:
     """Say why a request is none of ours, or None: that of a web page that is not our own.
 
     Nobody signs in on loopback, so a page that a person has open must not act for them: its
     requests have its `Origin`, and those of a name that its owner points at this machine (DNS
     rebinding) have that name as their `Host`. No address and no `localhost` can be pointed.
+    Where keys are needed (`keyed`) any name will do: no page has one.
     """
-    if host is not None and not _is_this_machine(host):
+    if host is not None and not keyed and not _is_this_machine(host):
         return f"Ask for 127.0.0.1 or localhost, not for {host.decode('latin-1')}."
     if origin is not None and origin.partition(b"://")[2] != host:
         return f"Pages of {origin.decode('latin-1')} may not use this service."
@@ -123,26 +132,46 @@ def _is_this_machine(host: bytes) -> bool:
 
 
 class _Gate:
-    """Refuses what no route should see: foreign pages, control characters, endless bodies."""
+    """Refuses what no route should see: strangers, control characters, endless bodies."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None = None) -> None:
         self._app = app
+        self._keys = keys
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if fault := foreign_fault(headers.get(b"host"), headers.get(b"origin")):
+        host, origin, keys = headers.get(b"host"), headers.get(b"origin"), self._keys
+        caller = None
+        if keys is not None and scope["path"] not in OPEN:
+            caller = keys.caller(scope["headers"])
+        if fault := foreign_fault(host, origin, keyed=keys is not None):
             refusal = problem_response(403, "foreign", fault)
+        elif keys is not None and caller is None and scope["path"] not in OPEN:
+            refusal = problem_response(401, "unauthorized", UNAUTHORIZED)
         elif field := _field_with_control_characters(scope):
             said = f"The {field} must not contain control characters."
             refusal = problem_response(422, "invalid-request", said, field=field)
         else:
+            scope["caller"] = caller
             bounded = _bounded(scope, receive, int(headers.get(b"content-length", b"0")))
             await self._app(scope, bounded, send)
             return
         await refusal(scope, receive, send)
+
+
+async def _authorised(request: Request) -> None:
+    """Refuse a route to a role that may not use it."""
+    caller, route = caller_of(request), request.scope["route"]
+    if caller is not None and caller.role not in (roles := roles_of(route)):
+        raise Problem(403, "forbidden", forbidden(caller.role, roles))
+
+
+def forbidden(role: str, roles: Sequence[str]) -> str:
+    """Say that a role may not do this, and which may."""
+    return f"A key with the role {role} may not do this; it takes {' or '.join(roles)}."
 
 
 def _field_with_control_characters(scope: Any) -> str | None:
@@ -184,10 +213,14 @@ def web_app(
     title: str,
     checks: Mapping[str, Check],
     *,
+    keys: Keys | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
-    """Return an app with /healthz, /readyz, /metrics, /docs and errors as problem documents."""
+    """Return an app with /healthz, /readyz, /metrics, /docs and errors as problem documents.
+
+    With `keys` every other route takes one, of a role that may use it (runtime/access.py).
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -197,8 +230,14 @@ def web_app(
         if on_stop:
             await on_stop()
 
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan, redoc_url=None)
-    app.add_middleware(_Gate)
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        dependencies=[Depends(_authorised)] if keys else [],
+    )
+    app.add_middleware(_Gate, keys=keys)
 
     @app.get("/healthz", tags=["health"], summary="Alive")
     async def healthz() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -253,12 +292,27 @@ def web_app(
     return app
 
 
+Ending = Callable[[], Awaitable[None]]
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ending: Ending | None) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._ending is not None:
+            await self._ending()
+        await super().shutdown(sockets)
+
+
 class WebServer:
     """One app on one address, in an event loop of the caller's."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, ending: Ending | None = None) -> None:
+        """`ending` is awaited first when the server ends: it lets go of streams without an end."""
         self.address = f"http://{host}:{port}"
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 app,
                 host=host,
@@ -273,7 +327,8 @@ class WebServer:
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
                 backlog=2048,
-            )
+            ),
+            ending,
         )
 
     async def serve(self) -> None:
