@@ -3,7 +3,6 @@
 import base64
 import json
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from orderstream.contract.errors import ConfigurationError
-from orderstream.local import jvm
 from orderstream.local.jars import default_cache, ensure_jars
 from orderstream.local.kafka_config import Node, write_config
 from orderstream.local.kafka_servers import format_data, launch, wait_until_ready
@@ -21,7 +19,6 @@ from orderstream.local.processes import (
     end,
     free_port,
     replace_text,
-    spawn,
     turn,
     wait_until,
 )
@@ -119,9 +116,6 @@ def stop(home: Path) -> bool:
         stopped = end(state.alive(), with_signal=signal.SIGTERM, within_s=_STOP_WITHIN_S)
         state.servers = [None] * len(state.broker_ports)
         state.save(folder)
-    if stopped and not jvm.archive(default_cache()).exists():
-        # Nobody waits now: make the next start twice as quick, at the lowest priority.
-        spawn([sys.executable, "-m", "orderstream.local.warm_up"], folder / "warm-up.log")
     return stopped
 
 

@@ -1,19 +1,22 @@
 """Teach the bundled Java what a starting broker needs, once per cache: starts take half as long.
 
-Run as `python -m orderstream.local.warm_up`. A broker is started on throw-away data and, when it
-ends, writes what it loaded and linked (Java's ahead-of-time cache, JEP 483 and 515).
+`orderstream up` does so beside its services the first time, as
+`python -m orderstream.local.warm_up`. A broker is started on throw-away data and, when it ends,
+writes what it loaded and linked (Java's ahead-of-time cache, JEP 483 and 515).
 """
 
 import os
 import signal
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from orderstream.local import jvm
 from orderstream.local.jars import default_cache, ensure_jars
 from orderstream.local.kafka_config import Node, write_config
 from orderstream.local.kafka_servers import format_data, launch, wait_until_ready
-from orderstream.local.processes import end, free_port, turn
+from orderstream.local.processes import ProcessId, end, free_port, spawn, turn
 
 _CLUSTER_ID = "orderstream-warm-up-00"  # Kafka asks for 22 characters.
 _WRITTEN_WITHIN_S = 180.0
@@ -40,12 +43,28 @@ def warm_up(cache: Path) -> None:
         server = launch(node, cache, heap_mb=512, java_options=options)
         try:
             wait_until_ready({node: server})
-        finally:
             end([server], with_signal=signal.SIGTERM, within_s=_WRITTEN_WITHIN_S)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(
+                    server.pid, signal.SIGKILL
+                )  # Java writes the cache in a child of its own.
+            raise
         if fresh.exists():
             fresh.replace(made)
 
 
+def begin(home: Path) -> ProcessId | None:
+    """Make the cache in a process of its own, at the lowest priority; None where it is there.
+
+    SIGTERM ends it at once, and leaves nothing behind.
+    """
+    if jvm.archive(default_cache()).exists():
+        return None
+    return spawn([sys.executable, "-m", __name__], home / "kafka" / "warm-up.log")
+
+
 if __name__ == "__main__":
     os.nice(19)
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     warm_up(default_cache())

@@ -1,0 +1,53 @@
+"""Events as they happen, over HTTP: server-sent events."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from orderstream.contract.errors import Malformed
+from orderstream.order_view.feed import Feed, PageOf
+from orderstream.runtime.web import Problem
+
+LastEventId = Annotated[
+    str | None, Header(max_length=20_000, description="the last id got before: go on behind it")
+]
+
+
+def feed_routes(feed: Feed, page_of: PageOf) -> APIRouter:
+    """GET what happens, live."""
+    routes = APIRouter(tags=["orders"])
+
+    @routes.get("/api/events", summary="Every event, as it happens (server-sent events)")
+    async def all_events(last_event_id: LastEventId = None) -> StreamingResponse:  # pyright: ignore[reportUnusedFunction]
+        return await _stream(feed.of_all(last_event_id))
+
+    @routes.get(
+        "/api/orders/{order_id:path}/events", summary="One order's events (server-sent events)"
+    )
+    async def order_events(  # pyright: ignore[reportUnusedFunction]
+        order_id: str, last_event_id: LastEventId = None
+    ) -> StreamingResponse:
+        page = await page_of(order_id)
+        if page is None:
+            raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
+        return await _stream(feed.of_order(page["orderId"], page_of, last_event_id))
+
+    return routes
+
+
+async def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+    """Answer with a stream; what is wrong at its beginning is still a problem document."""
+    try:
+        first = await anext(events)
+    except Malformed as error:
+        raise Problem(422, "invalid-request", str(error), field=error.field) from None
+
+    async def whole() -> AsyncIterator[Any]:
+        yield first
+        async for part in events:
+            yield part
+
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(whole(), media_type="text/event-stream", headers=headers)
