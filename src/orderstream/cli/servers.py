@@ -1,6 +1,7 @@
 """`kafka` and `db`: the real Apache Kafka and PostgreSQL of this machine."""
 
 import os
+import shutil
 from typing import Annotated
 
 import typer
@@ -145,4 +146,11 @@ def db_shell(context: typer.Context) -> None:
     password = parts.pop("password", None)
     secret = {} if password is None else {"PGPASSWORD": str(password)}
     psql = str(postgres.psql_path())
+    if parts.get("sslmode") in ("require", "verify-ca", "verify-full"):
+        psql = shutil.which("psql") or ""
+        if not psql:
+            raise ConfigurationError(
+                "DATABASE_URL: it asks for TLS, and the psql that comes with orderstream has none:"
+                " install psql"
+            )
     os.execve(psql, [psql, make_conninfo("", **parts), *context.args], os.environ | secret)

@@ -33,10 +33,13 @@ app.add_typer(topics, name="topics")
 def admin_of(current: "Settings") -> "Admin":
     """Return the cluster's admin, once it has answered. Raises Unavailable."""
     from orderstream.runtime.admin import Admin
+    from orderstream.runtime.clients import NotLetIn
 
     admin = Admin(current.kafka())
     try:
         admin.brokers()
+    except NotLetIn:
+        raise
     except Unavailable as error:
         raise Unavailable(
             f"Kafka does not answer at {current.kafka_bootstrap_servers}: start it with"

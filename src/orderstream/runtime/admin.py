@@ -15,13 +15,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
-    AdminClient,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
+from orderstream.runtime.clients import Asker
 
 TIMEOUT_S = 5.0
 LOOK_S = 2.0
@@ -69,7 +69,7 @@ class Reach:
 
     def __init__(self, config: dict[str, Any]) -> None:
         # Kafka that is back is to be found within a second; librdkafka would wait up to ten.
-        self._client: Any = AdminClient(config | {"log_level": 2, "reconnect.backoff.max.ms": 500})
+        self._asker = Asker(config | {"log_level": 2, "reconnect.backoff.max.ms": 500})
         self._lock = Lock()
         self._asked_at = -REACH_FRESH_S
         self._fault: str | None = None
@@ -85,9 +85,9 @@ class Reach:
 
     def _ask(self) -> str | None:
         try:
-            self._client.list_topics(timeout=REACH_TIMEOUT_S)
-        except KafkaException as error:
-            return f"Kafka is away: {error_of(error).str()}"
+            self._asker.cluster(REACH_TIMEOUT_S)
+        except Unavailable as error:
+            return str(error)
         return None
 
 
@@ -96,14 +96,12 @@ class Admin:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config | {"log_level": 2}
-        self._client: Any = AdminClient(self._config)  # Its stubs are incomplete.
+        self._asker = Asker(self._config)
+        self._client: Any = self._asker.client  # Its stubs are incomplete.
 
     def brokers(self) -> list[str]:
         """Return the brokers' addresses."""
-        try:
-            found = self._client.list_topics(timeout=TIMEOUT_S)
-        except KafkaException as error:
-            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        found = self._asker.cluster(TIMEOUT_S)
         return [f"{b.host}:{b.port}" for b in found.brokers.values()]
 
     def partitions(self) -> dict[str, int]:
@@ -111,10 +109,7 @@ class Admin:
         return {name: len(topic) for name, topic in self._topics().items()}
 
     def _topics(self) -> dict[str, dict[int, int]]:
-        try:
-            found = self._client.list_topics(timeout=TIMEOUT_S)
-        except KafkaException as error:
-            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
+        found = self._asker.cluster(TIMEOUT_S)
         return {
             name: {number: len(p.replicas) for number, p in topic.partitions.items()}
             for name, topic in found.topics.items()

@@ -13,12 +13,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
-    AdminClient,
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
+from orderstream.runtime.clients import Asker, made
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.stage import Partition, Positions
 
@@ -45,11 +45,13 @@ class LogReader:
             "fetch.wait.max.ms": 20,  # Most reads are short: they end where nothing more comes.
             "log_level": 2,
         }
-        self._reader = Consumer(
-            self._options | {"queued.max.messages.kbytes": 16_384, "fetch.max.bytes": 8_388_608}
+        self._reader = made(
+            Consumer,
+            self._options | {"queued.max.messages.kbytes": 16_384, "fetch.max.bytes": 8_388_608},
         )
         self._prober: Consumer | None = None
-        self._admin: Any = AdminClient(dict(config) | {"log_level": 2})  # Its stubs are incomplete.
+        self._asker = Asker(dict(config) | {"log_level": 2})
+        self._admin: Any = self._asker.client  # Its stubs are incomplete.
         self._next: Positions = {}
         self._silent: dict[tuple[Partition, int], int] = {}  # From here to that end: no record.
 
@@ -61,6 +63,8 @@ class LogReader:
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Return the partitions of those of the topics that exist."""
+        if not self._next:  # It says why, if we are not let in.
+            self._asker.cluster(TIMEOUT_S)
         try:
             # Asked by who is going to read: for topics it has not heard of yet, librdkafka takes a
             # second to find who leads them.

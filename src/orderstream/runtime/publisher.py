@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderstream.contract.envelope import Headers
 from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
+from orderstream.runtime.clients import made
 
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT = 16
@@ -60,7 +61,8 @@ class Publisher:
         self._threads: list[threading.Thread] = []
 
     def _producer(self, linger_ms: int) -> Producer:
-        return Producer(
+        return made(
+            Producer,
             self._config
             | {
                 "enable.idempotence": True,
@@ -75,7 +77,7 @@ class Publisher:
                 "queue.buffering.max.messages": 200_000,
                 "error_cb": partial(self._error, linger_ms),
                 "log_level": 3,
-            }
+            },
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -208,6 +208,13 @@ class Settings(BaseModel):
             yield f"ORDERSTREAM_PORT_...: {port} is given to more than one service"
         if len(set(self.topics.all())) < len(self.topics.all()):
             yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
+        for name, path in (
+            ("KAFKA_SSL_CA_LOCATION", self.kafka_ssl_ca_location),
+            ("KAFKA_SSL_CERTIFICATE_LOCATION", self.kafka_ssl_certificate_location),
+            ("KAFKA_SSL_KEY_LOCATION", self.kafka_ssl_key_location),
+        ):
+            if path is not None and not path.exists():
+                yield f"{name}: there is no {path}"
         if self.kafka_security_protocol.startswith("SASL"):
             for name, value in (
                 ("KAFKA_SASL_MECHANISM", self.kafka_sasl_mechanism),

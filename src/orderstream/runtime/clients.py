@@ -1,0 +1,68 @@
+"""Kafka's clients for questions: made, and asked, so that a fault of ours is told from an outage.
+
+librdkafka says of a wrong password only "transport failure", and the reason to its error callback.
+"""
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from orderstream.contract.errors import ConfigurationError, Unavailable
+
+FIRST_TRY_S = 1.0
+
+C = TypeVar("C")
+
+
+class NotLetIn(Unavailable):
+    """Kafka is there and refuses us: it will not get better by itself."""
+
+
+def made(kind: Callable[[Any], C], config: Mapping[str, Any]) -> C:
+    """Return a client. Raises ConfigurationError for a file or password that it cannot use."""
+    try:
+        return kind(dict(config))
+    except KafkaException as error:
+        raise ConfigurationError(f"KAFKA_...: {error.args[0].str()}") from None
+
+
+class Asker:
+    """An admin client that knows why Kafka does not let it in."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._refusal: str | None = None
+        self.client: Any = made(AdminClient, {**config, "error_cb": self._error})
+
+    def _error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._AUTHENTICATION:  # pyright: ignore[reportPrivateUsage]
+            names = "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+        elif error.code() == KafkaError._SSL or "SSL" in error.str():  # pyright: ignore[reportPrivateUsage]
+            names = "KAFKA_SECURITY_PROTOCOL and KAFKA_SSL_..."
+        else:
+            return
+        self._refusal = f"Kafka does not let us in: {error.str()}: check {names}"
+
+    def cluster(self, timeout_s: float) -> Any:
+        """Return the cluster's metadata. Raises NotLetIn, or Unavailable when there is no answer.
+
+        Looks early why there is none: to wait longer for a door that is locked is no use.
+        """
+        deadline = monotonic() + timeout_s
+        wait_s = min(timeout_s, FIRST_TRY_S)
+        while True:
+            try:
+                found = self.client.list_topics(timeout=wait_s)
+            except KafkaException as error:
+                self.client.poll(0)
+                if self._refusal is not None:
+                    said, self._refusal = self._refusal, None
+                    raise NotLetIn(said) from None
+                wait_s = deadline - monotonic()
+                if wait_s < FIRST_TRY_S / 10:
+                    raise Unavailable(f"Kafka is away: {error.args[0].str()}") from error
+            else:
+                self._refusal = None
+                return found

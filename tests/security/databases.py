@@ -1,0 +1,98 @@
+"""A real PostgreSQL behind TLS: nobody gets in without it, nor without a password.
+
+The PostgreSQL that comes as a package is built without TLS, so what it lacks stands before it: it
+answers libpq's request for TLS as a server does, and passes on what it decrypts.
+"""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from orderstream.local import postgres
+from orderstream.local.processes import free_port
+from tests.security.certificates import Certificates
+
+USER = "shop"
+PASSWORD = "database-password-97"
+
+_HBA = "local all postgres trust\nlocal all all scram-sha-256\n"
+_TLS_PLEASE = bytes.fromhex("0000000804d2162f")
+_SOCKET = ".s.PGSQL.5432"
+
+
+@contextmanager
+def secure_postgres(home: Path, certificates: Certificates) -> Iterator[str]:
+    """Give the DSN of a database of USER's own; who connects checks the server's certificate."""
+    dsn = postgres.start(home).dsn
+    try:
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute(f"CREATE ROLE {USER} LOGIN CREATEROLE PASSWORD '{PASSWORD}'")
+            admin.execute(f"CREATE DATABASE {USER} OWNER {USER}")
+            (postgres.status(home).data / "pg_hba.conf").write_text(_HBA)
+            admin.execute("SELECT pg_reload_conf()")
+        folder = Path(str(conninfo_to_dict(dsn)["host"]))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.certificate("server"), certificates.key("server"))
+        port = free_port(36_432)
+        with _encrypting(folder / _SOCKET, port, context):
+            yield make_conninfo(
+                host="127.0.0.1",
+                port=port,
+                dbname=USER,
+                user=USER,
+                password=PASSWORD,
+                sslmode="verify-full",
+                sslrootcert=str(certificates.authority),
+            )
+    finally:
+        postgres.stop(home)
+
+
+@contextmanager
+def _encrypting(socket: Path, port: int, context: ssl.SSLContext) -> Iterator[None]:
+    """Pass on to the socket what comes to the port by TLS."""
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            if await reader.readexactly(len(_TLS_PLEASE)) == _TLS_PLEASE:
+                writer.write(b"S")
+                await writer.start_tls(context)
+                inner_reader, inner_writer = await asyncio.open_unix_connection(str(socket))
+                there = asyncio.create_task(_pass_on(reader, inner_writer))
+                await _pass_on(inner_reader, writer)
+                await there
+        writer.close()
+
+    async def serve() -> None:
+        async with await asyncio.start_server(client, "127.0.0.1", port):
+            ready.set()
+            await stopping.wait()
+
+    ready, stopping, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # Connections that a test breaks off.
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    ready.wait(10)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join(10)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
