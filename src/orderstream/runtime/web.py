@@ -25,6 +25,7 @@ from orderstream.contract.values import has_control_characters
 from orderstream.runtime.access import OPEN, caller_of, roles_of
 from orderstream.runtime.keys import Keys
 from orderstream.runtime.observe import Check, readiness
+from orderstream.runtime.one_write import OneWriteProtocol
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -317,7 +318,7 @@ class WebServer:
                 app,
                 host=host,
                 port=port,
-                http="httptools",
+                http=OneWriteProtocol,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
