@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -34,6 +35,18 @@ def run(to: Server, *options: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
+
+
+class TestAccepted:
+    def test_answers_are_added_to_a_file_one_a_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "accepted"
+        with server() as to:
+            for _ in range(2):
+                code, _report = run(to, "--orders", "20", "--accepted", str(file))
+                assert code == 0
+        lines = file.read_text().splitlines()
+        assert len(lines) == 40
+        assert all("orderId" in json.loads(line) for line in lines)
 
 
 class TestReport:

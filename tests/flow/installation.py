@@ -108,11 +108,14 @@ class Installation:
 
 @contextmanager
 def installation(
-    *options: str, command: Sequence[str] = COMMAND, **settings: str
+    *options: str,
+    command: Sequence[str] = COMMAND,
+    home: Path | None = None,
+    **settings: str,
 ) -> Generator[Installation]:
     """Run `orderstream up`, in its data folder, until the end of the block."""
     # Not under pytest's folder: PostgreSQL may run as another user, who cannot look in there.
-    home = Path(tempfile.mkdtemp(prefix="orderstream-test-"))
+    home = home or Path(tempfile.mkdtemp(prefix="orderstream-test-"))
     home.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not _ours(name)}
     env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}

@@ -76,6 +76,10 @@ def load(
         str | None,
         typer.Option(help="Post there instead, and leave the stock as it is."),
     ] = None,
+    accepted: Annotated[
+        typer.FileBinaryWrite | None,
+        typer.Option(mode="ab", help="Add each accepted order's answer to this file, one a line."),
+    ] = None,
     until_decided: Annotated[
         bool,
         typer.Option(
@@ -120,7 +124,12 @@ def load(
         from orderstream.cli.load_watch import watch
 
         follow = watch(current)
-    engine = Engine(plan)
+
+    def keep(body: bytes, _since: float) -> None:
+        if accepted is not None:
+            accepted.writelines((body, b"\n"))
+
+    engine = Engine(plan, None if accepted is None else keep)
     cpu_before = time.process_time()
     interrupted = _run(engine, plan)
     cpu_s = time.process_time() - cpu_before
