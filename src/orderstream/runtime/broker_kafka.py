@@ -223,6 +223,7 @@ class KafkaSource:
         self._came.update((p.topic, p.partition) for p in partitions)
         if self._starts is None and self._offset_reset == "earliest":
             consumer.incremental_assign(partitions)
+            consumer.resume(partitions)  # A pause outlives an assignment.
             return
         try:
             placed = self._placed(partitions)
@@ -233,6 +234,7 @@ class KafkaSource:
             consumer.pause(partitions)
             return
         consumer.incremental_assign(placed)
+        consumer.resume(placed)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # The loop polls only between transactions, so nothing of these is unfinished but what
