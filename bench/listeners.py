@@ -1,0 +1,105 @@
+"""What a thousand listeners cost: orders/s end to end with none and with 1,000, in turn.
+
+990 streams of one order each and 10 of all events, read by a process of its own; with and without
+them the same load runs, turn about, three times each.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from bench.harness import Broken, Figure, Installation, folder, installation, keep, load, say
+
+OF_ONE, OF_ALL = 990, 10
+ORDERS = 40_000
+RUNS = 3
+
+# Reads and forgets; says so once all are connected.
+_LISTEN = """
+import asyncio, json, sys
+
+async def listen(host, port, path, connected):
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\n".encode())
+    head = await reader.readuntil(b"\\r\\n\\r\\n")
+    assert b" 200 " in head.split(b"\\r\\n")[0], head
+    connected.release()
+    while await reader.read(1 << 16):
+        pass
+
+async def main():
+    host, port, paths = json.loads(sys.argv[1])
+    connected = asyncio.Semaphore(0)
+    tasks = [asyncio.create_task(listen(host, port, path, connected)) for path in paths]
+    for _ in paths:
+        await connected.acquire()
+    print("listening", flush=True)
+    await asyncio.gather(*tasks)
+
+asyncio.run(main())
+"""
+
+
+def run() -> list[Figure]:
+    """Measure it."""
+    without: list[float] = []
+    beside: list[float] = []
+    with folder() as at, installation(at) as up:
+        up.wait_until_ready()
+        _once(up)
+        paths = [f"/api/orders/{order_id}/events" for order_id in _some_orders(up)]
+        paths += ["/api/events"] * OF_ALL
+        for _ in range(RUNS):
+            without.append(_once(up))
+            with _listeners(up, paths):
+                beside.append(_once(up))
+            say(f"listeners: none {without[-1]:,.0f}, {len(paths):,} {beside[-1]:,.0f} orders/s")
+    ratios = [b / w for w, b in zip(without, beside, strict=True)]
+    figures = [
+        Figure("end to end without listeners, 64 connections", "orders/s", "", without),
+        Figure("the same beside 1,000 listeners", "orders/s", "", beside),
+        Figure("their ratio", "x", ">= 0.95", ratios),
+    ]
+    keep("listeners", figures)
+    return figures
+
+
+def _once(up: Installation) -> float:
+    report: dict[str, Any] = load(
+        up, "--orders", str(ORDERS), "--connections", "64", "--until-decided"
+    )
+    return report["endToEndPerSecond"]
+
+
+def _some_orders(up: Installation) -> list[str]:
+    found: list[str] = []
+    cursor: str | None = None
+    with httpx.Client(base_url=up.address("order"), timeout=30, trust_env=False) as client:
+        while len(found) < OF_ONE:
+            wanted: dict[str, str | int] = {"limit": 500} | ({"cursor": cursor} if cursor else {})
+            page = client.get("/api/orders", params=wanted).json()
+            found += [str(order["orderId"]) for order in page["orders"]]
+            cursor = page["nextCursor"]
+    return found[:OF_ONE]
+
+
+@contextmanager
+def _listeners(up: Installation, paths: list[str]) -> Iterator[None]:
+    settings = up.settings
+    target = json.dumps([settings.host, settings.port("order"), paths])
+    process = subprocess.Popen([sys.executable, "-c", _LISTEN, target], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"listening\n":
+            raise Broken("the listeners do not come up")
+        yield
+        if process.poll() is not None:
+            raise Broken("the listeners were cut off")
+    finally:
+        process.kill()
+        process.wait()
