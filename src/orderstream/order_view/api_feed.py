@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from orderstream.contract.errors import Malformed
 from orderstream.order_view.feed import Feed, PageOf
+from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.web import Problem
 
 LastEventId = Annotated[
@@ -24,13 +25,15 @@ def feed_routes(feed: Feed, page_of: PageOf) -> APIRouter:
         return await _stream(feed.of_all(last_event_id))
 
     @routes.get(
-        "/api/orders/{order_id:path}/events", summary="One order's events (server-sent events)"
+        "/api/orders/{order_id:path}/events",
+        summary="One order's events (server-sent events)",
+        openapi_extra=READ_OWN,
     )
     async def order_events(  # pyright: ignore[reportUnusedFunction]
-        order_id: str, last_event_id: LastEventId = None
+        order_id: str, owner: Owner, last_event_id: LastEventId = None
     ) -> StreamingResponse:
         page = await page_of(order_id)
-        if page is None:
+        if page is None or owner not in (None, page.get("owner")):
             raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
         return await _stream(feed.of_order(page["orderId"], page_of, last_event_id))
 

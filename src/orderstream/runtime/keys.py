@@ -77,7 +77,8 @@ def parse_keys(text: str) -> list[Entry]:
 def _entry(text: str, number: int) -> Entry:
     name, _, rest = text.partition(":")
     role, _, digest = rest.partition(":")
-    if not _NAME.fullmatch(name):
+    # A key in the wrong place is neither shown nor taken for a name.
+    if text.count(":") != 2 or not _NAME.fullmatch(name) or name.startswith(KEY_PREFIX):
         raise Malformed(f"entry {number} is not `name:role:hash`; `orderstream keys new` makes one")
     if role not in ROLES:
         raise Malformed(f"{name} needs one of the roles {', '.join(ROLES)}")
