@@ -13,7 +13,8 @@ from contextlib import closing, contextmanager
 import psycopg
 from psycopg import Connection, IsolationLevel, sql
 
-from orderstream.audit.checks import CHECKS, OUTCOMES, Check, preparations
+from orderstream.audit.check import Check
+from orderstream.audit.checks import CHECKS, OUTCOMES, preparations
 from orderstream.audit.facts import Facts, topics_read
 from orderstream.audit.report import Behind, CheckResult, Report, Violation
 from orderstream.audit.waiting import Progress, positions, readers, wait_until_read
