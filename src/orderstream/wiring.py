@@ -51,10 +51,11 @@ from orderstream.runtime.observe import Check, StageMetrics
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.publisher import Publisher
 from orderstream.runtime.replay import Replay
+from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Positions, Stage
 from orderstream.runtime.tail import OnRecords, Tail, between
-from orderstream.runtime.web import Ending, WebServer, run, web_app
+from orderstream.runtime.web import web_app
 
 # Each service's schema, which is also the folder of its migrations.
 SCHEMAS = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orderstream.local.processes import free_port
-from orderstream.runtime.web import WebServer, run
+from orderstream.runtime.server import WebServer, run
 from tests.waiting import until
 
 BODIES = {"/body": b"{}", "/empty": b"", "/large": b"x" * 300_000}

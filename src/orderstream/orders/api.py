@@ -217,6 +217,8 @@ async def _body(receive: Any) -> bytes:
         if len(body) > BODY_BYTES_MAX:
             raise _TooLarge
         message = await receive()
+        if message["type"] == "http.disconnect":  # What came may well read as an order.
+            raise NotJson("the body is not whole: the connection ended in the middle of it")
         body += message.get("body", b"")
     if len(body) > BODY_BYTES_MAX:
         raise _TooLarge

@@ -1,7 +1,5 @@
-"""What every service's web app has: health, metrics, problem documents, and the server itself."""
+"""What every service's web app has: health, metrics, problem documents."""
 
-import asyncio
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,7 +9,6 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import msgspec
-import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -25,11 +22,9 @@ from orderstream.contract.values import has_control_characters
 from orderstream.runtime.access import OPEN, caller_of, roles_of
 from orderstream.runtime.keys import Keys
 from orderstream.runtime.observe import Check, readiness
-from orderstream.runtime.one_write import OneWriteProtocol
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
-STOP_TIMEOUT_S = 4
 BODY_BYTES_MAX = 64 << 10  # Of a route that does not ask for more.
 YEARS = range(1970, 9999)
 UNAUTHORIZED = "Send an API key of this service: `Authorization: Bearer KEY` or `X-API-Key: KEY`."
@@ -48,6 +43,7 @@ TITLES = {
     415: "Unsupported media type",
     422: "Not acceptable as it is",
     429: "Too many",
+    431: "Headers too large",
     500: "Internal error",
     503: "Try again",
 }
@@ -291,65 +287,3 @@ def web_app(
         return problem_response(500, "internal", "This is a fault of ours; it is in the log.")
 
     return app
-
-
-Ending = Callable[[], Awaitable[None]]
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ending: Ending | None) -> None:
-        super().__init__(config)
-        self._ending = ending
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._ending is not None:
-            await self._ending()
-        await super().shutdown(sockets)
-
-
-class WebServer:
-    """One app on one address, in an event loop of the caller's."""
-
-    def __init__(self, app: ASGIApp, host: str, port: int, ending: Ending | None = None) -> None:
-        """`ending` is awaited first when the server ends: it lets go of streams without an end."""
-        self.address = f"http://{host}:{port}"
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                http=OneWriteProtocol,
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=STOP_TIMEOUT_S,
-                backlog=2048,
-            ),
-            ending,
-        )
-
-    async def serve(self) -> None:
-        """Serve until SIGINT, SIGTERM or `stop`; requests under way are finished first."""
-        await self._server.serve()
-
-    def stop(self) -> None:
-        """Ask the server to end; may be called from any thread."""
-        self._server.should_exit = True
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run the coroutine on uvloop where there is one."""
-    try:
-        import uvloop
-    except ImportError:  # Windows.
-        asyncio.run(_as_coroutine(main))
-    else:
-        uvloop.run(_as_coroutine(main))
-
-
-async def _as_coroutine(main: Callable[[], Awaitable[None]]) -> None:
-    await main()

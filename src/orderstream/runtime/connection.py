@@ -1,0 +1,201 @@
+"""One HTTP connection, and what it may cost: uvicorn bounds neither its headers nor its time."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from orderstream.runtime.one_write import OneWriteProtocol
+from orderstream.runtime.web import PROBLEM_JSON, problem
+
+HEADERS_TIMEOUT_S = 10.0  # From the connection, or a request's first byte, to its last header.
+SILENCE_MAX_S = 15.0  # In the middle of a body that we are ready to read.
+UNREAD_MAX_S = 60.0  # Of an answer that the client does not take.
+HEADERS_MAX = 100
+HEADER_BYTES_MAX = 64 << 10
+# What may stand around a body, per byte of it: a chunk of one byte has five more.
+FRAMING_MAX = 8
+PASSED_OVER_BYTES_MAX = 64 << 20  # Of a body that was refused already.
+
+_KINDS = {400: "not-http", 408: "too-slow", 413: "too-large", 431: "too-large"}
+
+
+class Connection(OneWriteProtocol):
+    """uvicorn's connection, with limits; `cut_off` looks after its time.
+
+    Garbage behind a whole request ends the connection after that request's answer, not in its
+    place: who was told 400 would send an order again that was accepted.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._deaf = False  # What still comes is not read.
+        self._in_headers = False
+        self._in_message = False
+        self._requests = 0
+        self._chunk_bytes = 0  # What came last.
+        self._message_bytes = 0  # Of this request, but for the piece that it began in.
+        self._body_bytes = 0
+        self._offered = False  # Another protocol, by the request in hand.
+        self._refused: tuple[int, str] | None = None
+        self._answering: Any = None  # The request whose turn it is.
+        self._unread_since: float | None = None
+        self._standing: object = None  # What `cut_off` saw last, and since when.
+        self._standing_since = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        while data and not self._deaf:
+            data = self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
+        """Read one piece; return what is left of it behind an offer of another protocol."""
+        self._chunk_bytes = len(data)
+        self._message_bytes += self._chunk_bytes
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._offered:
+                self.handle_websocket_upgrade()
+                return b""
+            return self._without_offer() + data[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            self._refuse(*(self._refused or (400, "What came is not HTTP/1.1.")))
+        else:
+            around = self._message_bytes - FRAMING_MAX * self._body_bytes
+            if self._in_message and around > HEADER_BYTES_MAX:
+                self._refuse(431, _too_many())
+        return b""
+
+    def _without_offer(self) -> bytes:
+        """Return the head of the request in hand as if it offered no other protocol.
+
+        An offer need not be taken (RFC 9110, 7.8), and Java's own client makes one by default; but
+        the parser takes the body behind it for that protocol.
+        """
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s" % (n, v) for n, v in self.headers if n != b"upgrade"]
+        self._offered = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn does.
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_headers = self._in_message = True
+        self._requests += 1
+        self._message_bytes = self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer the request."""
+        self._in_headers = False
+        if len(self.headers) > HEADERS_MAX or (
+            self._message_bytes + self._chunk_bytes > HEADER_BYTES_MAX
+            and len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > HEADER_BYTES_MAX
+        ):
+            self._refused = 431, _too_many()
+            raise ValueError(self._refused)  # The parser stops at it.
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            self._offered = self.parser.get_method() != b"CONNECT"
+            if self._offered:
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes > PASSED_OVER_BYTES_MAX and self.cycle.response_complete:
+            self._refused = 413, "The body has no end."
+            raise ValueError(self._refused)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._in_message = False
+        if not self._offered:
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer."""
+        self._unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._unread_since = None
+        super().resume_writing()
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Read no more, answer what came whole before, and end; say why where nothing did."""
+        self._deaf = True
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()  # Its body does not come any more.
+        last = self.pipeline[0][0] if self.pipeline else self._answering
+        if last is None or last.response_complete:
+            self._say(status, why)
+        elif not last.more_body:
+            last.keep_alive = False  # It ends the connection when it is answered.
+        elif last.response_started:
+            self.transport.abort()
+        else:
+            last.disconnected = True  # Its own answer would come behind this one.
+            last.message_event.set()
+            self._say(status, why)
+
+    def _say(self, status: int, why: str) -> None:
+        body = problem(status, _KINDS[status], why)
+        head = f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
+        end = b"connection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head.encode() + end + body)
+        self.transport.close()
+
+    def cut_off_if_slow(self, now: float) -> None:
+        """End a connection that has been waiting too long for its client."""
+        if self._unread_since is not None:
+            if now - self._unread_since > UNREAD_MAX_S:
+                self.transport.abort()
+            return
+        standing, limit_s = self._stands()
+        if standing is None or standing != self._standing:
+            self._standing, self._standing_since = standing, now
+        elif now - self._standing_since > limit_s:
+            if self._deaf or self.transport.is_closing():
+                self.transport.abort()
+            elif self._requests == 0:
+                self.transport.close()
+            else:
+                self._refuse(408, f"The rest of the request did not come within {limit_s:g} s.")
+
+    def _stands(self) -> tuple[object, float]:
+        """Return what we are waiting for, and how long at most; None where it is not the client."""
+        if self.transport.is_closing():
+            return "the end", UNREAD_MAX_S
+        if self._deaf:
+            return None, 0.0
+        if self._in_headers or self._requests == 0:
+            return ("headers", self._requests), HEADERS_TIMEOUT_S
+        if self._in_message and not self.flow.read_paused:
+            return ("body", self._requests, self._message_bytes), SILENCE_MAX_S
+        return None, 0.0
+
+
+def _too_many() -> str:
+    return f"A request may have {HEADERS_MAX} headers, of {HEADER_BYTES_MAX} bytes together."
+
+
+def cut_off(connections: Iterable[Any]) -> None:
+    """End the connections whose clients are too slow. Call it every second or so."""
+    now = asyncio.get_running_loop().time()
+    for connection in list(connections):
+        if isinstance(connection, Connection):
+            connection.cut_off_if_slow(now)
