@@ -1,17 +1,22 @@
 """What any program may write to our topics: it is parked, and the flow goes on."""
 
 import random
+from functools import partial
 
+import psycopg
 import pytest
 
 from orderstream.runtime.failure import ATTEMPTS, DUE
+from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
+from orderstream.wiring import SCHEMAS, SERVICES
 from tests.builders import an_order, encode
 from tests.conftest import SettingsOf
 from tests.kafka.topics import create, decided, put, read
 from tests.kafka.workers import Workers, stock
 from tests.waiting import until
 
+GARBAGE = 10_000
 LARGEST = 999_000  # What a client of librdkafka's defaults can write.
 
 
@@ -39,37 +44,73 @@ class TestAStrangeRecord:
         (dead,) = read(settings, topics.order_created_dead)
         assert dead.value() == value
 
-    def test_of_a_thousand_with_random_bytes_each_is_parked(
+
+def garbage(topic: str, chance: random.Random) -> list[Output]:
+    """Return GARBAGE records of random bytes throughout."""
+    return [
+        Output(
+            topic,
+            chance.randbytes(chance.randrange(20)),
+            chance.randbytes(chance.randrange(1, 300)),
+            [
+                (chance.choice((ATTEMPTS, DUE, "ce_id", "x")), chance.randbytes(number % 12))
+                for number in range(chance.randrange(4))
+            ],
+        )
+        for _ in range(GARBAGE)
+    ]
+
+
+class TestTenThousandRecordsOfRandomBytesOnEveryTopic:
+    def test_are_parked_once_each_and_every_stage_goes_on(
         self, settings_of: SettingsOf, workers: Workers
     ) -> None:
         settings = create(settings_of(ORDERSTREAM_RETRY_ATTEMPTS="0"))
         stock(settings, MUG=10)
-        topics = settings.topics
-        chance = random.Random(7)
-        garbage = [
-            Output(
-                chance.choice((topics.order_created, topics.order_created_retry)),
-                chance.randbytes(chance.randrange(20)),
-                chance.randbytes(chance.randrange(1, 300)),
-                [
-                    (chance.choice((ATTEMPTS, DUE, "ce_id", "x")), chance.randbytes(number % 12))
-                    for number in range(chance.randrange(4))
-                ],
+        topics, chance = settings.topics, random.Random(7)
+        parked_in = {
+            topics.order_created: topics.order_created_dead,
+            topics.order_created_retry: topics.order_created_dead,
+            topics.order_created_dead: topics.order_created_dead,  # Not parked again.
+        } | {
+            topic: topics.dead_letter(topic)
+            for topic in (
+                topics.order_cancelled,
+                topics.order_fulfilled,
+                topics.inventory_reserved,
+                topics.inventory_rejected,
+                topics.inventory_released,
             )
-            for _ in range(1_000)
-        ]
-        put(settings, *garbage, an_order(order_id="behind"))
-        workers.start(settings)
-        until(
-            lambda: len(read(settings, topics.order_created_dead)) == 1_000,
-            60,
-            what="all are parked",
-        )
-        until(lambda: decided(settings) == ["behind"], what="the order behind them is decided")
-        parked = sorted(
-            record.value() or b"" for record in read(settings, topics.order_created_dead)
-        )
-        assert parked == sorted(record.value or b"" for record in garbage)
+        }
+        written: dict[str, list[bytes]] = {dead: [] for dead in parked_in.values()}
+        for topic, dead in parked_in.items():
+            records = garbage(topic, chance)
+            put(settings, *records)
+            written[dead] += [record.value or b"" for record in records]
+        put(settings, an_order(order_id="behind"))
+        for name in SERVICES[1:]:
+            workers.start(settings, name=name)
+        for service, seen in (
+            ("inventory", "SELECT FROM reservation WHERE order_id = 'behind'"),
+            ("view", "SELECT FROM orders WHERE order_id = 'behind' AND status = 20"),
+            ("notification", "SELECT FROM notice WHERE order_id = 'behind'"),
+            ("analytics", "SELECT FROM counted WHERE order_id = 'behind'"),
+        ):
+            until(partial(rows, settings, service, seen), 90, f"{service} has the order behind it")
+        for dead, values in written.items():
+            until(partial(has, settings, dead, len(values)), 60, f"{dead} has all")
+            parked = sorted(record.value() or b"" for record in read(settings, dead))
+            assert parked == sorted(values)
+
+
+def rows(settings: Settings, service: str, statement: str) -> int:
+    with psycopg.connect(settings.dsn()) as connection:
+        connection.execute(f"SET search_path TO {SCHEMAS[service]}".encode())
+        return len(connection.execute(statement.encode()).fetchall())
+
+
+def has(settings: Settings, topic: str, records: int) -> bool:
+    return len(read(settings, topic)) >= records
 
 
 class TestANewGroupThatBeginsAtTheEnd:

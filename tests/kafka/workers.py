@@ -12,14 +12,14 @@ from orderstream.runtime.settings import Settings
 
 
 class Worker:
-    """One worker of inventory: its loop, in a thread, until it is stopped or has to stop."""
+    """One worker of a stage: its loop, in a thread, until it is stopped or has to stop."""
 
-    def __init__(self, settings: Settings, number: int = 0) -> None:
+    def __init__(self, settings: Settings, number: int = 0, name: str = "inventory") -> None:
         settings = settings.model_copy(update={"worker": number})
-        self._database = Database(settings.dsn(), "inventory")
-        stage = wiring.stage_parts("inventory", settings, self._database).stage
+        self._database = Database(settings.dsn(), wiring.SCHEMAS[name])
+        stage = wiring.stage_parts(name, settings, self._database).stage
         self._loop = wiring.stage_loop(
-            stage, settings, self._database, StageMetrics(f"inventory-{number}")
+            stage, settings, self._database, StageMetrics(f"{name}-{number}")
         )
         self.ended_with: BaseException | None = None
         self._stopped = False
@@ -61,8 +61,8 @@ class Workers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def start(self, settings: Settings, number: int = 0) -> Worker:
-        worker = Worker(settings, number)
+    def start(self, settings: Settings, number: int = 0, name: str = "inventory") -> Worker:
+        worker = Worker(settings, number, name)
         self._stack.callback(worker.stop)
         return worker
 
