@@ -1,6 +1,7 @@
 """Servers for the tests: real ones, on free ports, in folders of their own, ended afterwards."""
 
 import itertools
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from orderstream import wiring
 from orderstream.local import kafka as local_kafka
 from orderstream.local import postgres
+from orderstream.local.guard import Guard
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.settings import Settings
 from tests.homes import own_home
@@ -30,6 +32,19 @@ def _drop(_logger: object, _method: str, _event: object) -> NoReturn:
 structlog.configure(processors=[_drop])
 
 
+def pytest_configure() -> None:
+    """A run that is told to end ends its servers first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def guard() -> Iterator[Guard]:
+    """Ends the servers of a run that is killed outright."""
+    guard = Guard()
+    yield guard
+    guard.close()
+
+
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     """A data folder for this test run's servers."""
@@ -38,10 +53,12 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def template_dsn(home: Path) -> Iterator[str]:
+def template_dsn(home: Path, guard: Guard) -> Iterator[str]:
     """A database with every schema set up, that each test gets a copy of."""
     status = postgres.start(home)
     try:
+        if status.pid is not None:
+            guard.watch(status.pid, signal.SIGINT)
         migrate(status.dsn, wiring.migrations())
         yield status.dsn
     finally:
@@ -73,10 +90,12 @@ def database_copy(template_dsn: str) -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-def kafka(home: Path) -> Iterator[str]:
+def kafka(home: Path, guard: Guard) -> Iterator[str]:
     """The bootstrap servers of a real broker that all tests share; topics are the test's own."""
     status = local_kafka.start(home, port=33092)
     try:
+        for pid in status.pids:
+            guard.watch(pid)
         yield status.bootstrap_servers
     finally:
         local_kafka.stop(home)
