@@ -289,7 +289,7 @@ class World:
             "REJECTED" if rejected else end or "RESERVED",
             msgspec.json.encode(quantities_by_sku(decision.items)).decode(),
             rejected and rejected.reason,
-            rejected and msgspec.json.encode(rejected.short).decode(),
+            msgspec.json.encode(rejected.short).decode() if rejected and rejected.short else None,
             decision.decided_at,
             released and released.released_at,
         )

@@ -194,7 +194,7 @@ def _outcome(record: Record, place: Row, reserved: bool) -> Row:
     event = decode_reserved(record.value()) if reserved else decode_rejected(record.value())
     reason, short = None, None
     if isinstance(event, InventoryRejected):
-        reason, short = event.reason, _json(event.short)
+        reason, short = event.reason, _json(event.short) if event.short else None
     return (
         event.key,
         *place,
