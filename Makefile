@@ -22,11 +22,12 @@ run: setup  ## everything on this machine: Kafka, PostgreSQL and the services; C
 test: setup  ## every test
 	$(BIN)/python -m pytest
 
-check: setup  ## format, lint, types, import rules
+check: setup  ## format, lint, types, import rules, locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_lock.py
 
 format: setup  ## format and sort imports
 	$(BIN)/ruff format .

@@ -236,12 +236,12 @@ def _hidden(name: str, secret: str) -> str:
 
 def database_text(dsn: str) -> str:
     """Say which database it is, naming only parts that are never secret."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from psycopg.conninfo import make_conninfo
 
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.Error:
+    from orderstream.runtime.settings import parts_of_dsn
+
+    parts = parts_of_dsn(dsn)
+    if parts is None:
         return HIDDEN
     harmless = ("host", "hostaddr", "port", "dbname", "user", "sslmode", "sslrootcert")
     known: dict[str, Any] = {name: parts[name] for name in harmless if name in parts}

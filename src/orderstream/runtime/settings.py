@@ -288,11 +288,34 @@ class Settings(BaseModel):
     def dsn(self) -> str:
         """Return the connection string of the database.
 
-        Raises ConfigurationError when none is known: `up` or `serve` resolves it first.
+        Raises ConfigurationError when none is known, `up` or `serve` resolves it first, or when
+        it is none: PostgreSQL's library would repeat it, password and all.
         """
         if self.database_url is None:
             raise ConfigurationError("DATABASE_URL is not set and no local PostgreSQL runs")
-        return self.database_url.get_secret_value()
+        dsn = self.database_url.get_secret_value()
+        if parts_of_dsn(dsn) is None:
+            raise ConfigurationError(
+                "DATABASE_URL: not a connection string of PostgreSQL: write"
+                " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
+            )
+        return dsn
+
+
+def parts_of_dsn(dsn: str) -> dict[str, Any] | None:
+    """Return the parts of a connection string, or None where it is none.
+
+    A password whose `@` or `/` was not escaped stands in other parts: that is none either.
+    """
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(dsn)
+    except ProgrammingError:
+        return None
+    ports = str(parts.get("port", "")).replace(",", "")
+    return parts if (not ports or ports.isdigit()) and "@" not in parts.get("host", "") else None
 
 
 def _secret(value: SecretStr | None) -> str | None:
