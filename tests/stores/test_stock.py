@@ -1,16 +1,19 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from psycopg import errors
 
+from orderstream.contract.errors import TransactionAborted
 from orderstream.inventory.rules import Outcome, Wanted
 from orderstream.inventory.store import StockLevel, TooFew
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.runtime.database import Database
 from tests.builders import NOON, lines
 from tests.stores.conftest import Emptied
-from tests.waiting import together
+from tests.waiting import together, until
 
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 ODD_SKUS = (
     'quo"te',
     "apo'strophe",
@@ -179,6 +182,19 @@ class TestRivals:
         answers = together([lambda: settle(database, wanted(("MUG", 2)))] * 12)
         assert answers == [{"1": Outcome("1", {"MUG": 2}, None, (), NOON)}] * 12
         assert level(stock, "MUG") == (100, 2)
+
+    def test_who_is_late_for_an_order_without_a_known_sku_steps_back(
+        self, database: Database, stock: PostgresStock
+    ) -> None:
+        order = wanted(("NOPE", 1))
+        with ThreadPoolExecutor() as pool:
+            with database.transaction() as tx:
+                first = stock.settle(tx, [order], NOON)
+                late = pool.submit(settle, database, order)
+                until(lambda: tx.execute(WAITING).fetchone() == (1,))
+            with pytest.raises(TransactionAborted):  # Nothing is wrong with the order.
+                late.result()
+        assert settle(database, order) == first
 
     def test_batches_with_the_same_skus_in_opposite_order_do_not_deadlock(
         self, database: Database, stock: PostgresStock

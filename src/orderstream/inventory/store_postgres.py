@@ -7,6 +7,7 @@ from typing import LiteralString
 import msgspec
 from psycopg import Connection, errors
 
+from orderstream.contract.errors import TransactionAborted
 from orderstream.inventory.rules import (
     Cancel,
     Free,
@@ -207,16 +208,26 @@ def _move(tx: Connection, statement: LiteralString, quantities: dict[str, int], 
 def _write(
     tx: Connection, statement: LiteralString, outcomes: Sequence[Outcome], now: datetime
 ) -> None:
-    tx.execute(
-        statement,
-        (
-            now,
-            pg_array(outcome.order_key for outcome in outcomes),
-            pg_array(_json(outcome.quantities) for outcome in outcomes),
-            pg_array(outcome.reason for outcome in outcomes),
-            pg_array(_json(outcome.short) if outcome.short else None for outcome in outcomes),
-        ),
-    )
+    """Write outcomes. Raises TransactionAborted when a rival has decided one of the orders.
+
+    He held no lock in common with us: the SKUs were unknown, or were others. The batch comes again
+    and finds what he decided; nothing is wrong with the order.
+    """
+    try:
+        written = tx.execute(
+            statement,
+            (
+                now,
+                pg_array(outcome.order_key for outcome in outcomes),
+                pg_array(_json(outcome.quantities) for outcome in outcomes),
+                pg_array(outcome.reason for outcome in outcomes),
+                pg_array(_json(outcome.short) if outcome.short else None for outcome in outcomes),
+            ),
+        ).rowcount
+    except errors.UniqueViolation as error:
+        raise TransactionAborted("another worker has decided an order meanwhile") from error
+    if written != len(outcomes):
+        raise TransactionAborted("another worker has decided an order meanwhile")
     changes = taken(outcomes)
     if changes:
         tx.execute(TAKE, (pg_array(changes), pg_array(changes.values())))
