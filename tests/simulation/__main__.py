@@ -24,16 +24,16 @@ def main() -> int:
             world.run()
         except Violation as violation:
             broken += 1
-            print(f"seed {seed}: {violation}\n", file=sys.stderr)
+            sys.stderr.write(f"seed {seed}: {violation}\n\n")
         finally:
             if asked.trace:
-                print(world.schedule.told(10**9))
+                sys.stdout.write(world.schedule.told(10**9) + "\n")
         faults += world.schedule.faults
         points += world.schedule.points
     took = time.perf_counter() - began
-    print(
+    sys.stdout.write(
         f"{asked.seeds} worlds, {points} steps, {faults} faults, {broken} broken,"
-        f" {took:.1f} s, {1000 * took / asked.seeds:.1f} ms each"
+        f" {took:.1f} s, {1000 * took / asked.seeds:.1f} ms each\n"
     )
     return 1 if broken else 0
 

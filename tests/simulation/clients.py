@@ -232,6 +232,7 @@ class Producer:
         self._transaction: Transaction | None = None
         self._queue: list[Output] = []
         self._told: list[Callable[..., None]] = []
+        self._carried_out = 0
 
     def init_transactions(self, timeout: float) -> None:
         def take() -> None:
@@ -286,7 +287,6 @@ class Producer:
         transaction = self._transaction
 
         def end() -> None:
-            # A late repeat must not end the next one: that is Kafka's to prevent (KIP-890).
             if self._transaction is transaction is not None:
                 self._cluster.end(self._id, self._epoch, state)
 
@@ -330,10 +330,13 @@ class Producer:
         process.point(what)
         fate = process.fate(what)
         if fate is Fate.LATE:
+            number = self._carried_out
 
             def late() -> None:
-                with suppress(Refused):
-                    carry_out()
+                # Behind a repeat of its own it does nothing: that is Kafka's to see to (KIP-890).
+                if number == self._carried_out:
+                    with suppress(Refused):
+                        carry_out()
 
             schedule.finish(12.0 * schedule.chance() ** 2, late)
         elif fate is not Fate.LOST:
@@ -346,6 +349,7 @@ class Producer:
         for _ in range(2):
             try:
                 carry_out()
+                self._carried_out += 1
                 return
             except Refused as refused:
                 if refused.why != "CONCURRENT":

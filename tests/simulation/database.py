@@ -30,7 +30,7 @@ class Rows:
         self.committed: dict[Key, Any] = {}
         self.holders: dict[Key, dict[Transaction, bool]] = {}  # True: shared.
         self.on_commit: Callable[[dict[Key, Any], dict[Key, Any]], None] = lambda *_: None
-        self.on_deadlock: Callable[[str], None] = lambda *_: None
+        self.on_broken: Callable[[str], None] = lambda *_: None
 
     def table(self, name: str) -> dict[Hashable, Any]:
         """Return the committed rows of a table by their keys, in the order of the keys."""
@@ -82,11 +82,15 @@ class Transaction:
             for other in self._rows.holders.get(waiting, {}) if waiting is not None else ():
                 if other is self is not waiter:
                     self.waits_for = None
-                    self._rows.on_deadlock(f"{self._rows.name}: deadlock over {waiting}")
+                    self.broken(f"{self._rows.name}: deadlock over {waiting}")
                     raise Unavailable("simulated: deadlock detected")
                 if other is not self and other not in seen:
                     seen[other] = None
                     todo.append(other)
+
+    def broken(self, what: str) -> None:
+        """Say that the engine relies on what should never happen."""
+        self._rows.on_broken(what)
 
     def get(self, *key: Hashable) -> Any:
         """Read a row: what this transaction wrote, or what is committed; None if there is none."""

@@ -54,14 +54,11 @@ class Group:
         if not known:
             self._rebalance()
             return
-        # Its successor has nothing in hand yet: what was to be given up is given up.
-        left = [
-            at
-            for at, who in self.owner.items()
-            if who == member.instance and self.target.get(at) != who
-        ]
-        if left:
-            self.gave_up(left)
+        # Its successor has nothing in hand yet: what it is to have it takes when it polls.
+        left = [at for at, who in self.owner.items() if who == member.instance]
+        self.owner = {at: who for at, who in self.owner.items() if who != member.instance}
+        if any(self.target.get(at) != member.instance for at in left):
+            self.generation += 1
 
     def leave(self, instance: str) -> None:
         """Throw a member out: what it had is free at once."""
@@ -78,14 +75,14 @@ class Group:
     def ticket(self, member: Member) -> Ticket:
         """Return the member's state as of now; one that was thrown out has none."""
         if member.instance not in self.members:
-            return Ticket(None, "", -1)
+            return Ticket(None, member.instance, -1)
         return Ticket(member, member.instance, self.generation)
 
     def objection(self, ticket: object) -> str | None:
         """Say why offsets may not be committed with this ticket, or None."""
         assert isinstance(ticket, Ticket)
-        if ticket.generation < 0:
-            return None  # Taken for a consumer that is in no group.
+        if ticket.generation < 0 and not (self.members and ticket.instance):
+            return None  # Taken for a consumer that is in no group, as Kafka does.
         member = self.members.get(ticket.instance)
         if member is None:
             return "MEMBER"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Message
 
@@ -60,9 +60,7 @@ def _stock_adds_up(world: World) -> None:
             )
 
 
-def _rejected_for_a_reason(
-    world: World, before: dict[Key, Any], written: dict[Key, Any]
-) -> None:
+def _rejected_for_a_reason(world: World, before: dict[Key, Any], written: dict[Key, Any]) -> None:
     committed = world.rows["inventory"].committed
     for key, row in written.items():
         if key[0] != "reservation" or row.outcome is None or row.outcome.reason != "OUT_OF_STOCK":
@@ -113,7 +111,7 @@ def _answers(world: World) -> Iterator[str]:
         row = world.rows["inventory"].committed.get(("reservation", key))
         if answers and (row is None or row.outcome is None):
             yield f"order {key} was answered, and has no outcome in the store"
-        elif answers:
+        elif answers and row is not None:
             topic, quantities, decided_at = answers[0]
             is_reserved = topic == TOPICS.inventory_reserved
             if (is_reserved, quantities, decided_at) != (
@@ -128,7 +126,7 @@ def _retries(world: World) -> Iterator[str]:
     """A record is tried again at most as often as it may be, and each time once."""
     seen: Counter[tuple[Origin, int]] = Counter()
     for record in world.cluster.log(TOPICS.order_created_retry):
-        attempt = int.from_bytes(header(record.headers(), ATTEMPTS) or b"", "big")
+        attempt = int.from_bytes(_header(record, ATTEMPTS), "big")
         origin = _origin(record, "kafka_original-")
         seen[origin, attempt] += 1
         if not 1 <= attempt <= world.policy.attempts:
@@ -141,7 +139,10 @@ def _retries(world: World) -> Iterator[str]:
 def _ends(world: World) -> Iterator[str]:
     """What was cancelled holds nothing; what was fulfilled has left, or could not."""
     committed = world.rows["inventory"].committed
-    cancelled, fulfilled = _keys(world, TOPICS.order_cancelled), _keys(world, TOPICS.order_fulfilled)
+    cancelled, fulfilled = (
+        _keys(world, TOPICS.order_cancelled),
+        _keys(world, TOPICS.order_fulfilled),
+    )
     for key in sorted(cancelled.keys() | fulfilled.keys()):
         row: Reservation | None = committed.get(("reservation", key))
         if row is None:
@@ -295,6 +296,10 @@ def _parked_from(record: Message) -> Origin:
 
 def _origin(record: Message, prefix: str) -> Origin:
     topic, partition, offset = (
-        header(record.headers(), prefix + name) or b"" for name in ("topic", "partition", "offset")
+        _header(record, prefix + name) for name in ("topic", "partition", "offset")
     )
     return topic.decode(), int.from_bytes(partition, "big"), int.from_bytes(offset, "big")
+
+
+def _header(record: Message, name: str) -> bytes:
+    return header(cast(Any, record.headers()), name) or b""

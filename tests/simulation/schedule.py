@@ -43,7 +43,7 @@ class Rates:
         self.twin = rate(0.5)  # Of the pauses.
         self.request = rate(0.06)
         self.store = rate(0.03)
-        self.cut_off = rate(0.3)
+        self.cut_off = rate(0.6)
         self.rolling = rate(0.002)
 
 
@@ -243,7 +243,7 @@ class Process(greenlet):
         if schedule.chance() >= (schedule.rates.request if rate is None else rate):
             return Fate.DONE
         if schedule.chance() < schedule.rates.cut_off:
-            self.cut_off_until = schedule.now + 16.0 * schedule.chance()
+            self.cut_off_until = schedule.now + 25.0 * schedule.chance()
         fate = (Fate.LOST, Fate.UNANSWERED, Fate.LATE)[int(schedule.chance() * 3)]
         schedule.fault(self.name, f"{what}: {fate.value}")
         return fate

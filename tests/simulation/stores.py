@@ -12,6 +12,7 @@ from psycopg import Connection, errors
 
 from orderstream.analytics.rules import Changes
 from orderstream.contract.envelope import event_id
+from orderstream.contract.errors import TransactionAborted
 from orderstream.inventory.rules import (
     Cancel,
     Free,
@@ -28,6 +29,7 @@ from orderstream.inventory.rules import (
 from orderstream.notification.rules import Notice
 from orderstream.order_view.rules import Page
 from tests.simulation.database import Transaction, simulated
+from tests.simulation.schedule import here
 
 Stock = tuple[int, int]  # On hand, reserved.
 
@@ -108,6 +110,7 @@ class SimulatedStock:
         free: Free = {}
         for sku in self.in_order(skus):
             if rows.get("stock", sku) is not None:
+                here().point(f"lock {sku}")  # Rows are locked one by one.
                 rows.lock("stock", sku)
                 on_hand, reserved = rows.get("stock", sku)
                 free[sku] = on_hand - reserved
@@ -121,11 +124,8 @@ class SimulatedStock:
         for key, outcome in fresh.items():
             rows.lock("reservation", key)
             known = rows.get("reservation", key)
-            if known is not None:
-                if not upsert:
-                    raise errors.UniqueViolation(f"simulated: reservation {key} exists")
-                if known.outcome is not None:
-                    continue
+            if known is not None and (not upsert or known.outcome is not None):
+                raise TransactionAborted(f"simulated: another worker has decided {key}")
             status: Status = "RESERVED" if outcome.reason is None else "REJECTED"
             quantities = outcome.quantities
             row = Reservation(key, status, quantities, outcome, known and known.released_at)
@@ -169,6 +169,7 @@ class SimulatedStock:
             on_hand, reserved = rows.get("stock", sku)
             after = (on_hand + shelf * quantity, reserved + held * quantity)
             if not 0 <= after[1] <= after[0]:
+                rows.broken(f"{sku} would be oversold, but for the database's check: {after}")
                 raise errors.CheckViolation(f"simulated: {sku} would be {after}")
             rows.put(after, "stock", sku)
 

@@ -6,7 +6,7 @@ from orderstream.contract.envelope import Envelope
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
 from orderstream.runtime.stage import Output
-from tests.builders import an_order, cancelled, encode, fulfilled
+from tests.builders import NOON, an_order, cancelled, encode, fulfilled
 from tests.simulation.cluster import Cluster
 from tests.simulation.database import Rows
 from tests.simulation.schedule import Schedule
@@ -28,7 +28,8 @@ class Workload:
         self._cluster = cluster
         self._inventory = inventory
         self._random = schedule.random
-        self._span_s = schedule.random.choice((0.2, 1.0, 4.0))
+        self._begin_s = schedule.random.choice((0.0, 3.0))
+        self._span_s = schedule.random.choice((0.03, 0.2, 1.0, 4.0))
         self._plan()
 
     def _plan(self) -> None:
@@ -77,9 +78,7 @@ class Workload:
             "order.fulfilled": TOPICS.order_fulfilled,
         }[event_type]
         key = event.key.encode()
-        time = getattr(event, "created_at", None) or getattr(event, "cancelled_at", None)
-        time = time or getattr(event, "fulfilled_at")
-        headers = Envelope(event_type, "/simulation").headers(key, time)
+        headers = Envelope(event_type, "/simulation").headers(key, NOON)
         self._put(Output(topic, key, encode(event), headers), at)
 
     def _garbage(self) -> None:
@@ -126,4 +125,4 @@ class Workload:
             self.left -= 1
             action()
 
-        self._schedule.after(at, act)
+        self._schedule.after(self._begin_s + at, act)
