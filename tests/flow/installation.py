@@ -35,6 +35,7 @@ class Installation:
     process: subprocess.Popen[bytes]
     log: Path
     command: Sequence[str] = COMMAND
+    options: Sequence[str] = ()
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10, trust_env=False))
 
     def url(self, service: str) -> str:
@@ -100,6 +101,11 @@ class Installation:
                 found.append(process)
         return found
 
+    def up_again(self) -> None:
+        """Run `orderstream up` with the same data, which has ended, once more."""
+        self.process = _up(self.command, self.options, self.env, self.log)
+        until(lambda: _is_up(self), UP_TIMEOUT_S, "orderstream is up again")
+
     def end(self, with_signal: int = signal.SIGINT) -> int:
         """Press Ctrl-C, and return the exit code."""
         self.process.send_signal(with_signal)
@@ -125,24 +131,30 @@ def installation(
         env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     env |= settings
     log = home / "up.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "up", *options],
-            env=env,
-            cwd=home,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    running = Installation(home, env, process, log, command)
+    process = _up(command, options, env, log)
+    running = Installation(home, env, process, log, command, options)
     try:
         until(lambda: _is_up(running), UP_TIMEOUT_S, "orderstream is up")
         yield running
     finally:
-        if process.poll() is None:
+        if running.process.poll() is None:
             running.end()
         running.http.close()
         remove(home)
+
+
+def _up(
+    command: Sequence[str], options: Sequence[str], env: dict[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, "up", *options],
+            env=env,
+            cwd=log.parent,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
 
 
 def _ours(name: str) -> bool:
