@@ -72,7 +72,7 @@ class TestFlow:
         monkeypatch.setenv("ORDERSTREAM_TOPIC_ORDER_CREATED", "my-orders")
         result = CliRunner().invoke(app, ["flow", "--json"])
         first = json.loads(result.stdout.splitlines()[0])
-        assert first["writes"] == ["my-orders"]
+        assert first["writes"] == ["my-orders", "order.cancelled", "order.fulfilled"]
 
 
 @pytest.mark.usefixtures("nothing_set")
