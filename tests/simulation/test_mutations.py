@@ -16,6 +16,7 @@ def first_broken(engine: Engine, seeds: range) -> int | None:
     return None
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTATIONS)
 class TestABrokenEngine:
     def test_is_noticed(self, name: str) -> None:

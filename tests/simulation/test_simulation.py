@@ -15,6 +15,24 @@ FIXED = range(1, 701)  # The same in every run, so that a change is compared wit
 FRESH = 300
 CHAOS = 100_000
 CHUNK = 500
+KINDS = (
+    "kill -9",
+    "stopped for",
+    "told to stop",
+    "taken for dead",
+    "session timed out",
+    "transaction timed out",
+    "EndTxn committed: it arrives after",
+    "EndTxn committed: the request was lost",
+    "EndTxn committed: done, but",
+    "COMMIT: done, but",
+    "COMMIT: it arrives after",
+    "COMMIT: the request was lost",
+    "connect",
+    "InitProducerId",
+    "TxnOffsetCommit",
+    "fetch",
+)
 
 
 def broken(seeds: range) -> list[str]:
@@ -52,6 +70,7 @@ def chunks(seeds: range, size: int) -> list[range]:
 
 
 class TestEveryWorld:
+    @pytest.mark.timeout(900)  # Seconds of work; machines are shared.
     def test_keeps_the_promises(self, capsys: pytest.CaptureFixture[str]) -> None:
         base = fresh_base()
         began = time.perf_counter()
@@ -82,6 +101,7 @@ class TestEveryWorld:
         assert not found, found[0]
 
 
+@pytest.mark.timeout(600)
 class TestASeed:
     def test_makes_the_same_world_in_every_process(self) -> None:
         told = {
@@ -97,28 +117,13 @@ class TestASeed:
         assert len(told) == 1
         assert len(told.pop().splitlines()) > 300
 
-    def test_has_faults_of_every_kind_among_a_few_hundred(self) -> None:
-        seen = ""
-        for seed in range(1, 200):
+    def test_has_faults_of_every_kind_within_a_few_hundred(self) -> None:
+        missing = set(KINDS)
+        for seed in range(1, 400):
             world = World(seed, keep_all=True)
             world.run()
-            seen += "\n".join(what for _, _, what in world.schedule.trace if what[:2] == "!!")
-        for kind in (
-            "kill -9",
-            "stopped for",
-            "told to stop",
-            "taken for dead",
-            "session timed out",
-            "transaction timed out",
-            "EndTxn committed: it arrives after",
-            "EndTxn committed: the request was lost",
-            "EndTxn committed: done, but",
-            "COMMIT: done, but",
-            "COMMIT: it arrives after",
-            "COMMIT: the request was lost",
-            "connect",
-            "InitProducerId",
-            "TxnOffsetCommit",
-            "fetch",
-        ):
-            assert kind in seen, kind
+            faults = [what for _, _, what in world.schedule.trace if what.startswith("!!")]
+            missing = {kind for kind in missing if not any(kind in fault for fault in faults)}
+            if not missing:
+                return
+        assert not missing
