@@ -61,6 +61,12 @@ class TestControlCharacters:
         assert ask(app, "GET", "/api/orders?userId=%C3%80%20%F0%9F%8D%95").status_code == 200
 
 
+class TestAnEmptyParameter:
+    @pytest.mark.parametrize("name", ["sku", "userId", "cursor", "status"])
+    def test_is_none_that_fits_or_is_refused(self, app: FastAPI, name: str) -> None:
+        assert ask(app, "GET", f"/api/orders?{name}=").status_code in (200, 422)
+
+
 class TestTimes:
     @pytest.mark.parametrize("path", ["/api/analytics/timeseries", "/api/orders"])
     @pytest.mark.parametrize("name", ["from", "to"])

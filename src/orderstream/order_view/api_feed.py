@@ -9,18 +9,28 @@ from fastapi.responses import StreamingResponse
 from orderstream.contract.errors import Malformed
 from orderstream.order_view.feed import Feed, PageOf
 from orderstream.runtime.access import READ_OWN, Owner
+from orderstream.runtime.described import answer_of
 from orderstream.runtime.web import Problem
 
 LastEventId = Annotated[
     str | None, Header(max_length=20_000, description="the last id got before: go on behind it")
 ]
 
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: answer_of("text/event-stream", "Events as they happen, until the client goes")
+}
+
 
 def feed_routes(feed: Feed, page_of: PageOf) -> APIRouter:
     """GET what happens, live."""
     routes = APIRouter(tags=["orders"])
 
-    @routes.get("/api/events", summary="Every event, as it happens (server-sent events)")
+    @routes.get(
+        "/api/events",
+        summary="Every event, as it happens (server-sent events)",
+        response_class=StreamingResponse,
+        responses=_EVENTS,
+    )
     async def all_events(last_event_id: LastEventId = None) -> StreamingResponse:  # pyright: ignore[reportUnusedFunction]
         return await _stream(feed.of_all(last_event_id))
 

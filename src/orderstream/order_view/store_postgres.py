@@ -112,7 +112,7 @@ class PostgresView:
             *self._of_status(query.status),
             ("user_id = %s", query.user_id),
             ("owner = %s", query.owner),
-            ("items @> %s::jsonb", query.sku and _json([{"sku": query.sku}])),
+            ("items @> %s::jsonb", None if query.sku is None else _json([{"sku": query.sku}])),
             ("created_at >= %s", query.since),
             ("created_at < %s", query.until),
         ):

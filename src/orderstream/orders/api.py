@@ -27,6 +27,7 @@ from orderstream.orders.rules import (
     idempotency_key_fault,
     parse,
 )
+from orderstream.runtime.described import problem_answer
 from orderstream.runtime.keys import Caller, Keys
 from orderstream.runtime.web import (
     PROBLEM_JSON,
@@ -270,11 +271,9 @@ def _document(app: FastAPI) -> None:
 
 
 def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
-    def answer(description: str, media_type: str = PROBLEM_JSON) -> dict[str, Any]:
-        return {
-            "description": description,
-            "content": {media_type: {"schema": {"type": "object"}}},
-        }
+    def accepted(description: str) -> dict[str, Any]:
+        schema = {"type": "object", "required": ["orderId", "status"]}
+        return {"description": description, "content": {"application/json": {"schema": schema}}}
 
     def header(name: str, description: str) -> dict[str, Any]:
         schema = {"type": "string"}
@@ -294,16 +293,18 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
             "content": {"application/json": {"schema": {"oneOf": references}}},
         },
         "responses": {
-            "200": answer("Decided while you waited", "application/json"),
-            "202": answer("Accepted; the decision follows", "application/json"),
-            "400": answer("Not JSON"),
-            "401": answer("No API key, where one is needed"),
-            "403": answer("Sent by a web page that is not this service's own, or a viewer's key"),
-            "408": answer(f"Not sent within {BODY_TIMEOUT_S:g} s"),
-            "409": answer("The order id stands for another order"),
-            "413": answer("Larger than 1 MiB"),
-            "422": answer("Not an order, or the key came with another order"),
-            "429": answer("More than this API key may place in a second"),
-            "503": answer("Not accepted, or not known to be: try again"),
+            "200": accepted("Decided while you waited: the order's page"),
+            "202": accepted("Accepted; the decision follows"),
+            "400": problem_answer("Not JSON"),
+            "401": problem_answer("No API key, where one is needed"),
+            "403": problem_answer(
+                "Sent by a web page that is not this service's own, or a viewer's key"
+            ),
+            "408": problem_answer(f"Not sent within {BODY_TIMEOUT_S:g} s"),
+            "409": problem_answer("The order id stands for another order"),
+            "413": problem_answer("Larger than 1 MiB"),
+            "422": problem_answer("Not an order, or the key came with another order"),
+            "429": problem_answer("More than this API key may place in a second"),
+            "503": problem_answer("Not accepted, or not known to be: try again"),
         },
     }

@@ -1,6 +1,6 @@
 """Cancelling and fulfilling orders over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
@@ -11,6 +11,13 @@ from orderstream.runtime.access import CHANGE_OWN, By, Owner
 from orderstream.runtime.web import Problem, json_response
 
 _WORDS: dict[Becomes, str] = {"CANCELLED": "cancelled", "FULFILLED": "fulfilled"}
+
+_DECIDED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "Decided for good; the others are told as soon as Kafka is back",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 
 
 class Why(BaseModel):
@@ -27,6 +34,7 @@ def life_routes(life: Life) -> APIRouter:
         "/api/orders/{order_id:path}/cancel",
         summary="Cancel an order: its stock is freed",
         openapi_extra=CHANGE_OWN,
+        responses=_DECIDED,
     )
     async def cancel_order(  # pyright: ignore[reportUnusedFunction]
         order_id: str, owner: Owner, by: By, why: Why | None = None
@@ -37,7 +45,9 @@ def life_routes(life: Life) -> APIRouter:
         return _answer(order_id, "CANCELLED", await life.end(order_id, "CANCELLED", by, reason))
 
     @routes.post(
-        "/api/orders/{order_id:path}/fulfil", summary="Fulfil an order: its goods are gone"
+        "/api/orders/{order_id:path}/fulfil",
+        summary="Fulfil an order: its goods are gone",
+        responses=_DECIDED,
     )
     async def fulfil_order(order_id: str, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
         return _answer(order_id, "FULFILLED", await life.end(order_id, "FULFILLED", by))

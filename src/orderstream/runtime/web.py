@@ -15,15 +15,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 from orderstream import __version__
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.values import has_control_characters
 from orderstream.runtime.access import OPEN, caller_of, roles_of
+from orderstream.runtime.described import PROBLEM_JSON, REFUSALS, answer_of, describe_problems
 from orderstream.runtime.keys import Keys
 from orderstream.runtime.observe import Check, readiness
 
-PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
 BODY_BYTES_MAX = 64 << 10  # Of a route that does not ask for more.
 YEARS = range(1970, 9999)
@@ -233,7 +234,9 @@ def web_app(
         lifespan=lifespan,
         redoc_url=None,
         dependencies=[Depends(_authorised)] if keys else [],
+        responses=REFUSALS,
     )
+    describe_problems(app)
     app.add_middleware(_Gate, keys=keys)
 
     @app.get("/healthz", tags=["health"], summary="Alive")
@@ -248,7 +251,13 @@ def web_app(
             return problem_response(503, "not-ready", said, faults=faults)
         return json_response({"status": "ready"})
 
-    @app.get("/metrics", tags=["health"], summary="Metrics for Prometheus")
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: answer_of("text/plain", "Prometheus' text format")},
+    )
     def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
