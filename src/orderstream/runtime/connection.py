@@ -19,8 +19,6 @@ HEADER_BYTES_MAX = 64 << 10
 FRAMING_MAX = 8
 PASSED_OVER_BYTES_MAX = 64 << 20  # Of a body that was refused already.
 
-_KINDS = {400: "not-http", 408: "too-slow", 413: "too-large", 431: "too-large"}
-
 
 class Connection(OneWriteProtocol):
     """uvicorn's connection, with limits; `cut_off` looks after its time.
@@ -39,7 +37,7 @@ class Connection(OneWriteProtocol):
         self._message_bytes = 0  # Of this request, but for the piece that it began in.
         self._body_bytes = 0
         self._offered = False  # Another protocol, by the request in hand.
-        self._refused: tuple[int, str] | None = None
+        self._fault: tuple[int, str, str] | None = None
         self._answering: Any = None  # The request whose turn it is.
         self._unread_since: float | None = None
         self._standing: object = None  # What `cut_off` saw last, and since when.
@@ -65,11 +63,14 @@ class Connection(OneWriteProtocol):
                 return b""
             return self._without_offer() + data[upgrade.args[0] :]
         except httptools.HttpParserError:
-            self._refuse(*(self._refused or (400, "What came is not HTTP/1.1.")))
+            if self._fault is None:
+                self._end_refused(400, "not-http", "What came is not HTTP/1.1.")
+            else:
+                self._end_refused(*self._fault)
         else:
             around = self._message_bytes - FRAMING_MAX * self._body_bytes
             if self._in_message and around > HEADER_BYTES_MAX:
-                self._refuse(431, _too_many())
+                self._end_refused(431, "too-large", _too_many())
         return b""
 
     def _without_offer(self) -> bytes:
@@ -99,8 +100,8 @@ class Connection(OneWriteProtocol):
             self._message_bytes + self._chunk_bytes > HEADER_BYTES_MAX
             and len(self.url) + sum(len(n) + len(v) for n, v in self.headers) > HEADER_BYTES_MAX
         ):
-            self._refused = 431, _too_many()
-            raise ValueError(self._refused)  # The parser stops at it.
+            self._fault = 431, "too-large", _too_many()
+            raise ValueError(self._fault)  # The parser stops at it.
         if self.parser.should_upgrade() and not self._should_upgrade():
             self._offered = self.parser.get_method() != b"CONNECT"
             if self._offered:
@@ -111,8 +112,8 @@ class Connection(OneWriteProtocol):
         """A piece of the body."""
         self._body_bytes += len(body)
         if self._body_bytes > PASSED_OVER_BYTES_MAX and self.cycle.response_complete:
-            self._refused = 413, "The body has no end."
-            raise ValueError(self._refused)
+            self._fault = 413, "too-large", "The body has no end."
+            raise ValueError(self._fault)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -135,14 +136,14 @@ class Connection(OneWriteProtocol):
         self._unread_since = None
         super().resume_writing()
 
-    def _refuse(self, status: int, why: str) -> None:
+    def _end_refused(self, status: int, kind: str, why: str) -> None:
         """Read no more, answer what came whole before, and end; say why where nothing did."""
         self._deaf = True
         if self.pipeline and self.pipeline[0][0].more_body:
             self.pipeline.popleft()  # Its body does not come any more.
         last = self.pipeline[0][0] if self.pipeline else self._answering
         if last is None or last.response_complete:
-            self._say(status, why)
+            self._say(status, kind, why)
         elif not last.more_body:
             last.keep_alive = False  # It ends the connection when it is answered.
         elif last.response_started:
@@ -150,10 +151,10 @@ class Connection(OneWriteProtocol):
         else:
             last.disconnected = True  # Its own answer would come behind this one.
             last.message_event.set()
-            self._say(status, why)
+            self._say(status, kind, why)
 
-    def _say(self, status: int, why: str) -> None:
-        body = problem(status, _KINDS[status], why)
+    def _say(self, status: int, kind: str, why: str) -> None:
+        body = problem(status, kind, why)
         head = f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
         end = b"connection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head.encode() + end + body)
@@ -174,7 +175,8 @@ class Connection(OneWriteProtocol):
             elif self._requests == 0:
                 self.transport.close()
             else:
-                self._refuse(408, f"The rest of the request did not come within {limit_s:g} s.")
+                said = f"The rest of the request did not come within {limit_s:g} s."
+                self._end_refused(408, "too-slow", said)
 
     def _stands(self) -> tuple[object, float]:
         """Return what we are waiting for, and how long at most; None where it is not the client."""
