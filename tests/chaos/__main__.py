@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only periods with this in their description")
     parser.add_argument("--rate", type=float, default=200.0, help="orders a second")
     parser.add_argument("--orders", type=int, default=0, help="go on until there are so many")
+    parser.add_argument("--keep-logs", action="store_true", help="also when nothing is broken")
     asked = parser.parse_args()
     periods = (long_schedule if asked.long else short_schedule)(asked.seed)
     periods = [period for period in periods if asked.only in str(period)]
@@ -25,7 +26,8 @@ def main() -> int:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)  # noqa: T201
 
     say(f"seed {asked.seed}, {len(periods)} periods")
-    found = run(Plan(asked.seed, periods, asked.rate, asked.orders), say)
+    plan = Plan(asked.seed, periods, asked.rate, asked.orders, keep_logs=asked.keep_logs)
+    found = run(plan, say)
     say(found.figures())
     return 1 if found.violations else 0
 

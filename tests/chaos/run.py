@@ -161,6 +161,7 @@ class Plan:
     rate: float
     orders: int = 0
     seconds_max: float = 1200.0
+    keep_logs: bool = False  # Also of a run in which nothing was broken.
 
 
 def run(plan: Plan, say: Say) -> Found:
@@ -171,9 +172,8 @@ def run(plan: Plan, say: Say) -> Found:
             _under_load(chaos, plan, found, say)
         except (AssertionError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
             found.violations.append(f"{type(error).__name__}: {error}")
-        if found.violations:
-            kept = _keep_logs(chaos.running.home, seed)
-            found.violations.append(f"logs are kept in {kept}")
+        if found.violations or plan.keep_logs:
+            say(f"logs are kept in {_keep_logs(chaos.running.home, seed)}")
     return found
 
 
