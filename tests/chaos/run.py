@@ -172,6 +172,7 @@ def run(plan: Plan, say: Say) -> Found:
             _under_load(chaos, plan, found, say)
         except (AssertionError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
             found.violations.append(f"{type(error).__name__}: {error}")
+            chaos.victims.say_where()
         if found.violations or plan.keep_logs:
             say(f"logs are kept in {_keep_logs(chaos.running.home, seed)}")
     return found

@@ -110,6 +110,12 @@ class Victims:
             until(lambda p=process: not p.is_running() or _is_zombie(p), 30, f"{name} ends")
             until(lambda n=name: self._is_ready(n), BACK_WITHIN_S, f"{name} is back")
 
+    def say_where(self) -> None:
+        """Have each worker write to its log where its threads are (clock/sitecustomize.py)."""
+        for process in self.workers().values():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGUSR1)
+
     def set_clock(self, name: str, wrong_by_s: float) -> None:
         """Have a worker's clock jump while it runs (clock/sitecustomize.py)."""
         assert self._clocks is not None

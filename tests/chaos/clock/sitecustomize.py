@@ -2,11 +2,14 @@
 
 A service that starts with CLOCK_JUMPS set looks at the file there that has its name: how many
 seconds its wall clock is wrong, eight bytes, now. Its monotonic clock and C libraries go on right.
+At a SIGUSR1 it writes to its log where each of its threads is.
 """
 
+import faulthandler
 import importlib.util
 import mmap
 import os
+import signal
 import struct
 import sys
 import time
@@ -55,6 +58,7 @@ def _begin() -> None:
     folder, words = os.environ.get("CLOCK_JUMPS"), sys.orig_argv
     if folder is None or "serve" not in words:
         return
+    faulthandler.register(signal.SIGUSR1)
     worker = os.environ.get("ORDERSTREAM_WORKER", "0")
     file = Path(folder) / (words[-1] if worker == "0" else f"{words[-1]}-{worker}")
     if file.exists():
