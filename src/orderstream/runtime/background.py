@@ -1,15 +1,26 @@
-"""The thread beside a service's web app: sets up what the service needs, then runs its loop."""
+"""The thread beside a service's web app: sets up what the service needs, then runs its loop.
 
+Every call that the loop makes has a time limit of its own. Should one outlast it nevertheless (a
+client library that never comes back, as librdkafka may after a fatal error), a watchdog ends the
+process: a crash is safe at any point, and the supervisor starts it again.
+"""
+
+import faulthandler
+import os
+import sys
 import threading
 from collections.abc import Callable
 
 import structlog
 
 from orderstream.contract.errors import Fenced, Unavailable
+from orderstream.runtime.clock import monotonic
 from orderstream.runtime.loop import Loop
 
 AGAIN_S = 0.5
 STOP_TIMEOUT_S = 5.0
+SLOW_S = 15.0
+STUCK_S = 45.0  # Longer than any one call of the loop may take: a statement has 30 s.
 
 log = structlog.get_logger("orderstream.service")
 
@@ -21,10 +32,17 @@ class Background:
     """
 
     def __init__(
-        self, prepare: Callable[[], None], make_loop: Callable[[], Loop] | None = None
+        self,
+        prepare: Callable[[], None],
+        make_loop: Callable[[], Loop] | None = None,
+        *,
+        stuck_s: float = STUCK_S,
+        give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._prepare = prepare
         self._make_loop = make_loop
+        self._stuck_s = stuck_s
+        self._give_up = give_up
         self._loop: Loop | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
@@ -36,11 +54,15 @@ class Background:
         """Begin; `when_done` is called when the loop has ended, whatever ended it."""
         self._when_done = when_done
         self._thread.start()
+        if self._make_loop is not None:
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def check(self) -> None:
         """Raise Unavailable until everything is set up, with what is missing."""
         if self._fault is not None:
             raise Unavailable(self._fault)
+        if self._loop is not None and (silent_s := monotonic() - self._loop.beat) > SLOW_S:
+            raise Unavailable(f"a call has not come back for {silent_s:.0f} s")
 
     def stop(self) -> None:
         """End the loop after the batch in hand, and wait for it."""
@@ -50,6 +72,15 @@ class Background:
         self._thread.join(STOP_TIMEOUT_S)
         if self._thread.is_alive():
             log.warning("stopped in the middle of a batch; it will be taken again")
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._stuck_s / 10):
+            if self._loop is None or monotonic() - self._loop.beat < self._stuck_s:
+                continue
+            log.critical("a call does not come back, ending to be started again")
+            faulthandler.dump_traceback(sys.__stderr__ or 2)
+            self._give_up(1)
+            return
 
     def _run(self) -> None:
         try:

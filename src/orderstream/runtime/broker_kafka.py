@@ -97,6 +97,7 @@ class KafkaSource:
         self._offset_reset = offset_reset
         self._unplaced: str | None = None  # Why an assignment could not be given its positions.
         self._generation: Any = None
+        self._unshown: Positions = {}  # Progress that the coordinator has not heard of.
         self._came: set[Partition] = set()  # During the poll under way.
         self._went: set[Partition] = set()
         self._consumer = Consumer(
@@ -117,6 +118,7 @@ class KafkaSource:
                 "fetch.min.bytes": 65_536 if linger_s else 1,
                 "fetch.wait.max.ms": int(linger_s * 1000) or 100,
                 "queued.max.messages.kbytes": 32_768,
+                "on_commit": self._committed,
                 "log_level": 4,
             }
         )
@@ -136,24 +138,22 @@ class KafkaSource:
         self._came.clear()
         self._went.clear()
         first = self._consumer.poll(wait_s)
+        if first is None and self._unshown:
+            self.show_progress({})
+        messages = [] if first is None else [first]
+        if messages and records_max > 1:
+            messages += self._consumer.consume(records_max - 1, linger_s)
+        for message in messages:  # First of all: what is fatal must not go unheard.
+            if message.error() is not None:
+                self._reported(message)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
-        if first is None:
+        if not messages:
             return ()
-        messages = [first]
-        if records_max > 1:
-            messages += self._consumer.consume(records_max - 1, linger_s)
         self._generation = self._consumer.consumer_group_metadata()
-        if self._went:
-            if self._went & self._came:
-                raise TransactionAborted("partitions were taken away and given back")
-            messages = [m for m in messages if _partition_of(m) not in self._went]
-        faults = [message for message in messages if message.error() is not None]
-        if not faults:
-            return messages
-        for message in faults:
-            self._reported(message)
-        return [message for message in messages if message.error() is None]
+        if self._went & self._came:
+            raise TransactionAborted("partitions were taken away and given back")
+        return [m for m in messages if m.error() is None and _partition_of(m) not in self._went]
 
     def _reported(self, message: Message) -> None:
         error = message.error()
@@ -241,17 +241,28 @@ class KafkaSource:
         # the poll under way has in hand already: it leaves that out.
         log.info("partitions taken away", partitions=_names(partitions))
         self._went.update((p.topic, p.partition) for p in partitions)
+        for partition in partitions:  # Their progress is another's to show.
+            self._unshown.pop((partition.topic, partition.partition), None)
         with suppress(KafkaException):  # Lost partitions may be gone from the assignment already.
             consumer.incremental_unassign(partitions)
 
     def show_progress(self, positions: Positions) -> None:
-        if not positions:
+        self._unshown |= positions
+        if not self._unshown:
             return
-        offsets = [TopicPartition(*at, offset) for at, offset in positions.items()]
+        offsets = [TopicPartition(*at, offset) for at, offset in self._unshown.items()]
+        self._unshown = {}
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             log.debug("progress not shown", error=str(error))
+
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """Show progress again that a rebalance refused: else a stage at rest looks behind."""
+        if error is not None and self._starts is not None:
+            self._unshown = {
+                (p.topic, p.partition): p.offset for p in partitions if p.offset >= 0
+            } | self._unshown
 
     def close(self) -> None:
         self._consumer.close()

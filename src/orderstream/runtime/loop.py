@@ -26,7 +26,7 @@ from orderstream.contract.errors import (
 )
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.broker import Sink, Source
-from orderstream.runtime.clock import Clock, from_epoch_ms, to_epoch_ms
+from orderstream.runtime.clock import Clock, from_epoch_ms, monotonic, to_epoch_ms
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import (
     Park,
@@ -95,6 +95,7 @@ class Loop:
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._busy = False
         self._stopping = threading.Event()
+        self.beat = monotonic()  # When the loop last got on from one call to the next.
         if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
             raise ValueError("stored positions go with Keeps.OFFSETS_IN_STORE, and only with it")
 
@@ -108,9 +109,11 @@ class Loop:
         recovering = True
         idle = 0  # Empty polls since the last fault: the records at fault may not be back yet.
         while not self._stopping.is_set():
+            self.beat = monotonic()
             try:
                 if recovering:
                     self.recover()
+                    self.beat = monotonic()
                     recovering = False
                 idle = 0 if self.step() else idle + 1
                 if not pause_s or idle in (0, IDLE_IS_WELL):
@@ -150,6 +153,7 @@ class Loop:
         self._release_due()
         linger_s = self._stage.linger_s if self._busy else 0.0
         records = self._source.poll(self._records_max, self._wait_s(), linger_s)
+        self.beat = monotonic()
         records = self._hold_back(records)
         self._busy = len(records) >= 8
         if not records:
@@ -206,10 +210,13 @@ class Loop:
             return self._handle(reads[:middle]) + self._handle(reads[middle:])
 
     def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
+        self.beat = monotonic()
         self._sink.begin()
         for output in outputs:
             self._sink.produce(output)
+        self.beat = monotonic()
         self._sink.send_offsets(after)
+        self.beat = monotonic()
         self._sink.commit()
 
     def _failed(self, record: Record, error: Exception) -> list[Output]:
