@@ -4,10 +4,12 @@ Nothing else constructs these; nothing here decides anything.
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 
 import structlog
 from fastapi import APIRouter
@@ -21,6 +23,8 @@ from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.dead_letters.desk import DeadLetters
 from orderstream.inventory.api import stock_routes
 from orderstream.inventory.stage import inventory_stage
+from orderstream.inventory.stock_hinted import EMPTY, HintedStock
+from orderstream.inventory.store import StockStore
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.notification.api import notice_routes
 from orderstream.notification.channels import LogChannel
@@ -35,8 +39,11 @@ from orderstream.order_view.waiting import Waiting
 from orderstream.orders.api import OrdersApi
 from orderstream.orders.api_life import life_routes
 from orderstream.orders.changes_postgres import PostgresChanges
+from orderstream.orders.claims_hinted import HintedClaims
 from orderstream.orders.desk import Desk
-from orderstream.orders.life import Life
+from orderstream.orders.empties import Empties
+from orderstream.orders.life import Life, MaySweep
+from orderstream.orders.store import ClaimStore
 from orderstream.orders.store_postgres import PostgresClaims
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
@@ -45,6 +52,7 @@ from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
+from orderstream.runtime.hints import Hints
 from orderstream.runtime.loop import Loop
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.observe import Check, StageMetrics
@@ -67,6 +75,7 @@ SCHEMAS = {
 }
 SERVICES = tuple(SCHEMAS)
 
+SWEEP_LOCK_S = 5.0
 CLAIM_PATIENCE_S = 1.5  # With what Kafka may take, within the 5 s of spec.md section 3.
 
 # What a new local installation has on its shelves, so that the README's orders can be placed.
@@ -112,6 +121,16 @@ def load_demo_catalogue(settings: Settings) -> bool:
         database.close()
 
 
+def hints_of(settings: Settings) -> Hints | None:
+    """Return the Redis that spares work, where there is one."""
+    return None if settings.redis_url is None else Hints(settings.redis_url.get_secret_value())
+
+
+def hint_checks(hints: Hints | None) -> dict[str, Check]:
+    """Return the check of it."""
+    return {} if hints is None else {"redis": hints.check}
+
+
 def dead_letters(settings: Settings) -> DeadLetters:
     """Return the dead letters of the cluster."""
     return DeadLetters(settings.kafka(), settings.topics, settings.kafka_group_id, utc_now)
@@ -131,6 +150,11 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     waiting = Waiting(view)
     publisher = Publisher(settings.kafka())
     feed = _feed(view, settings)
+    hints = hints_of(settings)
+    claims: ClaimStore = PostgresClaims(claims_database)
+    if hints is not None:
+        claims = HintedClaims(claims, hints)
+    empties, forget_empties = _empties(settings, hints)
     life = Life(
         PostgresChanges(claims_database),
         publisher,
@@ -139,16 +163,19 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         waiting.page,
         view.overdue,
         ttl,
+        _may_sweep(hints),
     )
     keys = settings.keys()
     running: list[asyncio.Task[None]] = []
-    desk = Desk(PostgresClaims(claims_database), publisher, settings.topics.order_created, utc_now)
+    desk = Desk(claims, publisher, settings.topics.order_created, utc_now, empties)
     preparing = Background(lambda: prepare(settings, "order", "view"))
 
     async def on_start() -> None:
         publisher.start(asyncio.get_running_loop())
         preparing.start()
         running.append(asyncio.create_task(life.run()))
+        if empties is not None:
+            running.append(asyncio.create_task(empties.run()))
 
     async def on_stop() -> None:
         preparing.stop()
@@ -160,18 +187,47 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         publisher.close()
         claims_database.close()
         view_database.close()
+        forget_empties()
 
     checks: dict[str, Check] = {
         "start": preparing.check,
         "kafka": publisher.check,
         "store": claims_database.ping,
     }
-    app = web_app("orderstream: orders", checks, keys=keys, on_start=on_start, on_stop=on_stop)
+    app = web_app(
+        "orderstream: orders",
+        checks,
+        keys=keys,
+        hints=hint_checks(hints),
+        on_start=on_start,
+        on_stop=on_stop,
+    )
     app.include_router(life_routes(life))
     app.include_router(feed_routes(feed, waiting.page))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
     return OrdersApi(app, desk, waiting.decided, settings.in_flight_max, keys), feed.close
+
+
+def _empties(settings: Settings, hints: Hints | None) -> tuple[Empties | None, Callable[[], None]]:
+    """Return which goods are gone, where orders for them are refused at the door; how to end it."""
+    if hints is None or not settings.fast_reject:
+        return None, lambda: None
+    database = Database(settings.dsn(), SCHEMAS["inventory"], 2, CLAIM_PATIENCE_S)
+    stock = PostgresStock(database)
+    empties = Empties(
+        lambda: hints.members(EMPTY, utc_now().timestamp()),
+        lambda skus: stock.empty_of(list(skus)),
+    )
+    return empties, database.close
+
+
+def _may_sweep(hints: Hints | None) -> MaySweep:
+    """Return the lock of the sweep."""
+    if hints is None:
+        return lambda: True
+    me = f"{gethostname()}:{os.getpid()}"
+    return lambda: hints.hold("sweep", me, SWEEP_LOCK_S)
 
 
 def _feed(view: PostgresView, settings: Settings) -> Feed:
@@ -205,13 +261,17 @@ class _Parts:
     routes: APIRouter | None
 
 
-def stage_parts(name: str, settings: Settings, database: Database) -> _Parts:
+def stage_parts(
+    name: str, settings: Settings, database: Database, hints: Hints | None = None
+) -> _Parts:
     """Return a stage and the routes of its API. Raises KeyError for an unknown name."""
     topics = settings.topics
     decides = settings.group("inventory")
     match name:
         case "inventory":
-            stock = PostgresStock(database)
+            stock: StockStore = PostgresStock(database)
+            if hints is not None:
+                stock = HintedStock(stock, hints)
             return _Parts(inventory_stage(stock, topics, settings.drill_sku), stock_routes(stock))
         case "view":
             return _Parts(view_stage(PostgresView(database), topics, decides), None)
@@ -288,7 +348,8 @@ def serve_stage(name: str, settings: Settings) -> int:
     1 when the stage had to stop because another incarnation took its place.
     """
     database = Database(settings.dsn(), SCHEMAS[name], settings.database_pool)
-    parts = stage_parts(name, settings, database)
+    hints = hints_of(settings) if name == "inventory" else None
+    parts = stage_parts(name, settings, database, hints)
     metrics = StageMetrics(parts.stage.name)
     background = Background(
         lambda: prepare(settings, name),
@@ -305,7 +366,7 @@ def serve_stage(name: str, settings: Settings) -> int:
         "kafka": Reach(settings.kafka()).check,
         "store": database.ping,
     }
-    app = web_app(f"orderstream: {name}", checks, keys=settings.keys())
+    app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=hint_checks(hints))
     if parts.routes is not None:
         app.include_router(parts.routes)
     server = WebServer(app, settings.host, settings.port(name))

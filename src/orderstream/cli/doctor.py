@@ -69,6 +69,7 @@ def examine(current: "Settings") -> Iterator[Finding]:
     yield check_disk(current.home)
     yield from _check_kafka(current)
     yield from _check_database(current)
+    yield from _check_redis(current)
     yield from _check_services(current)
 
 
@@ -175,6 +176,19 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
         yield Finding("warn", "migrations", f"to be applied: {', '.join(waiting)}", todo)
     else:
         yield Finding("ok", "migrations", "all are applied")
+
+
+def _check_redis(current: "Settings") -> Iterator[Finding]:
+    from orderstream.wiring import hints_of
+
+    hints = hints_of(current)
+    if hints is None:
+        return
+    try:
+        hints.check()
+        yield Finding("ok", "Redis", "answers")
+    except Unavailable as error:
+        yield Finding("warn", "Redis", str(error), "check REDIS_URL")
 
 
 def check_version(version: int) -> Finding:

@@ -60,6 +60,10 @@ class StockStore(Protocol):
         """Return one SKU's stock, or None if nobody ever stocked it."""
         ...
 
+    def empty_of(self, skus: Sequence[str]) -> frozenset[str]:
+        """Return those of the SKUs that are stocked and of which nothing is available."""
+        ...
+
     def set_on_hand(self, levels: Sequence[tuple[str, int]]) -> list[StockLevel]:
         """Set what is on the shelf, all SKUs or none. Raises TooFew."""
         ...

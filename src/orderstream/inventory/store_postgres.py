@@ -80,6 +80,7 @@ ADJUST = """
     UPDATE stock SET on_hand = on_hand + %s WHERE sku = %s RETURNING sku, on_hand, reserved
 """
 LEVELS = "SELECT sku, on_hand, reserved FROM stock WHERE sku > %s ORDER BY sku LIMIT %s"
+EMPTY_OF = "SELECT sku FROM stock WHERE sku = ANY(%s::text[]) AND on_hand = reserved"
 LEVEL = "SELECT sku, on_hand, reserved FROM stock WHERE sku = %s"
 
 
@@ -132,6 +133,11 @@ class PostgresStock:
         with self._database.transaction() as tx:
             row = tx.execute(LEVEL, (sku,)).fetchone()
         return StockLevel(*row) if row else None
+
+    def empty_of(self, skus: Sequence[str]) -> frozenset[str]:
+        """See StockStore."""
+        with self._database.transaction() as tx:
+            return frozenset(sku for (sku,) in tx.execute(EMPTY_OF, (pg_array(skus),)))
 
     def set_on_hand(self, levels: Sequence[tuple[str, int]]) -> list[StockLevel]:
         """See StockStore."""

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from orderstream.contract.errors import Malformed, Unavailable
-from orderstream.orders.desk import Conflict, Desk, Unknown
+from orderstream.orders.desk import Conflict, Desk, Gone, Unknown
 from orderstream.orders.rules import (
     BODY_BYTES_MAX,
     NotJson,
@@ -148,6 +148,9 @@ class OrdersApi:
         if isinstance(result, Conflict):
             status = 422 if result.name == "Idempotency-Key" else 409
             return _refused(status, "conflict", result.message, field=result.name)
+        if isinstance(result, Gone):
+            said = f"Nothing is left of {', '.join(result.skus)}: the order was not accepted."
+            return _refused(409, "out-of-stock", said, short=result.skus)
         order_id = result.order_id
         if prefer is not None and (seconds := wait_seconds(prefer)) is not None:
             page = await self._wait_decided(str(order_id), seconds)
@@ -301,7 +304,7 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
                 "Sent by a web page that is not this service's own, or a viewer's key"
             ),
             "408": problem_answer(f"Not sent within {BODY_TIMEOUT_S:g} s"),
-            "409": problem_answer("The order id stands for another order"),
+            "409": problem_answer("The order id stands for another order, or the goods are gone"),
             "413": problem_answer("Larger than 1 MiB"),
             "422": problem_answer("Not an order, or the key came with another order"),
             "429": problem_answer("More than this API key may place in a second"),

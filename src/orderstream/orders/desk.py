@@ -14,6 +14,7 @@ from msgspec import UNSET
 from orderstream.contract.envelope import Envelope, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
+from orderstream.orders.empties import Empties
 from orderstream.orders.rules import Request
 from orderstream.orders.store import Claim, ClaimStore, Held, name_of_key
 from orderstream.runtime.clock import Clock
@@ -40,6 +41,13 @@ class Conflict:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing is left of these SKUs: the order was refused, and nothing was kept of it."""
+
+    skus: list[str]
+
+
 class Unknown(OutcomeUnknown):
     """The order may be on Kafka, or not; `todo` says how the client finds out without a second."""
 
@@ -52,7 +60,16 @@ class Unknown(OutcomeUnknown):
 class Desk:
     """Accepts orders for one event loop."""
 
-    def __init__(self, store: ClaimStore, publisher: Publisher, topic: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: ClaimStore,
+        publisher: Publisher,
+        topic: str,
+        clock: Clock,
+        empties: Empties | None = None,
+    ) -> None:
+        """With `empties`, an order for goods that are gone is refused."""
+        self._empties = empties
         self._store = store
         self._publisher = publisher
         self._topic = topic
@@ -68,11 +85,13 @@ class Desk:
 
     async def accept(
         self, request: Request, key: str | None = None, traceparent: bytes | None = None
-    ) -> Accepted | Conflict:
+    ) -> Accepted | Conflict | Gone:
         """Accept an order, once per order id and per key.
 
         Raises Unavailable (not accepted), or Unknown (perhaps accepted) with the id to retry with.
         """
+        if self._empties is not None and (gone := await self._gone(self._empties, request, key)):
+            return gone
         if request.order_id is None and key is None:
             order_id = await self._next_id()
             try:
@@ -81,6 +100,21 @@ class Desk:
                 raise await self._unknown(order_id, request, error) from error
             return Accepted(order_id)
         return await self._accept_claimed(request, key, traceparent)
+
+    async def _gone(self, empties: Empties, request: Request, key: str | None) -> Gone | None:
+        """Return what is gone of an order; None for a repeat, which gets its answer again."""
+        skus = [line.sku for line in request.items]
+        if not empties.doubts(skus):
+            return None
+        names = [] if key is None else [name_of_key(key, request.owner)]
+        if request.order_id is not None:
+            names.append(f"order:{request.order_id}")
+        if not self._under_way.keys().isdisjoint(names):
+            return None
+        gone = await empties.of(skus)
+        if gone and not (names and await asyncio.to_thread(self._store.held, names)):
+            return Gone(gone)
+        return None
 
     # Orders that bring an id or a key ------------------------------------------------------
 

@@ -25,6 +25,7 @@ from orderstream.runtime.publisher import Publisher
 LOOK_EVERY_S = 1.0
 LEFT_BEHIND_S = 2.0  # A change that is unpublished for longer has nobody who is publishing it.
 AT_ONCE = 500
+SWEPT_BY_OTHERS_S = 10.0  # So long is a lock believed that somebody else is said to have.
 CLOCKS_DIFFER_BY = timedelta(hours=1)
 SOURCE = "/orderstream/orders"
 
@@ -62,6 +63,8 @@ Place = tuple[datetime, str]
 PageOf = Callable[[str], Awaitable[dict[str, Any] | None]]
 OverdueOf = Callable[[datetime, Place, int], Sequence[Overdue]]
 
+MaySweep = Callable[[], bool]
+
 THE_BEGINNING: Place = (datetime(1970, 1, 1, tzinfo=UTC), "")
 
 
@@ -70,7 +73,7 @@ class Life:
 
     `page_of` gives an order's page as the API shows it. `overdue_of` gives so many confirmed orders
     that were decided before a time, by time and id, from behind a place on; `ttl` is the time that
-    a reservation may last.
+    a reservation may last; `may_sweep` says whether no other process is known to sweep.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Life:
         page_of: PageOf,
         overdue_of: OverdueOf,
         ttl: timedelta | None,
+        may_sweep: MaySweep = lambda: True,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -90,6 +94,8 @@ class Life:
         self._page_of = page_of
         self._overdue_of = overdue_of
         self._ttl = ttl
+        self._may_sweep = may_sweep
+        self._kept_out_since: datetime | None = None
         self._swept = THE_BEGINNING  # Nothing decided before is overdue any more.
         self._cancelled = Envelope("order.cancelled", SOURCE)
         self._fulfilled = Envelope("order.fulfilled", SOURCE)
@@ -126,7 +132,7 @@ class Life:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.relay()
-                if self._ttl is not None:
+                if self._ttl is not None and await self.sweeps():
                     await self.sweep(self._ttl)
             except Unavailable as error:
                 log.warning("changes wait", reason=str(error))
@@ -144,6 +150,21 @@ class Life:
             log.info("publishing changes that were left behind", count=len(left))
             await self._publish(left)
         return len(left)
+
+    async def sweeps(self) -> bool:
+        """Tell whether it is this process that sweeps: all of them might, it is only less work.
+
+        Who is said to sweep may have died, or never have been: nobody is kept out for long.
+        """
+        now = self._clock()
+        if await asyncio.to_thread(self._may_sweep):
+            self._kept_out_since = None
+            return True
+        since = self._kept_out_since = self._kept_out_since or now
+        if now - since < timedelta(seconds=SWEPT_BY_OTHERS_S):
+            return False
+        self._kept_out_since = now
+        return True
 
     async def sweep(self, ttl: timedelta) -> int:
         """End the orders whose reservations have lasted too long; return how many.

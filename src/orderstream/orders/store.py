@@ -79,6 +79,10 @@ class ClaimStore(Protocol):
         """
         ...
 
+    def held(self, names: Sequence[str]) -> dict[str, Held]:
+        """Return what stands under those of the names that are claimed."""
+        ...
+
     def published(self, names: Sequence[str]) -> None:
         """Note that the orders under these names are on Kafka. Safe to repeat."""
         ...

@@ -42,6 +42,11 @@ class PostgresClaims:
             held: dict[str, Held | None] = dict.fromkeys(claim.name for claim in claims)
             return held | _read(tx, [claim.name for claim in claims])
 
+    def held(self, names: Sequence[str]) -> dict[str, Held]:
+        """See ClaimStore."""
+        with self._database.transaction() as tx:
+            return _read(tx, list(names))
+
     def published(self, names: Sequence[str]) -> None:
         """See ClaimStore."""
         with self._database.transaction() as tx:

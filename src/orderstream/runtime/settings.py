@@ -121,6 +121,13 @@ class Settings(BaseModel):
         "ORDERSTREAM_DATABASE_POOL", 4, "database connections of one service", ge=2, le=100
     )
 
+    redis_url: SecretStr | None = _set(
+        "REDIS_URL", None, "Redis that spares work, and is never relied on; not set: none"
+    )
+    fast_reject: bool = _set(
+        "ORDERSTREAM_FAST_REJECT", False, "refuse orders at once whose goods are gone; needs Redis"
+    )
+
     worker: int = _set(
         "ORDERSTREAM_WORKER", 0, "number of this worker among those of its service", ge=0, le=999
     )
@@ -202,6 +209,12 @@ class Settings(BaseModel):
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
         if self.notify != "log":
             yield f"ORDERSTREAM_NOTIFY: {self.notify!r} is not a channel; this version knows: log"
+        if self.redis_url is not None:
+            scheme = self.redis_url.get_secret_value().partition("://")[0]
+            if scheme not in ("redis", "rediss", "unix"):
+                yield "REDIS_URL: write redis://HOST:PORT/0, or rediss:// for TLS"
+        elif self.fast_reject:
+            yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
         ports = [self.port_order, self.port_inventory, self.port_notification]
         ports += [self.port_analytics, self.port_view]
         for port in sorted({port for port in ports if ports.count(port) > 1}):

@@ -212,11 +212,13 @@ def web_app(
     checks: Mapping[str, Check],
     *,
     keys: Keys | None = None,
+    hints: Mapping[str, Check] | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """Return an app with /healthz, /readyz, /metrics, /docs and errors as problem documents.
 
+    `hints` are checks of what the service does without: reported, and no reason not to be ready.
     With `keys` every other route takes one, of a role that may use it (runtime/access.py).
     """
 
@@ -249,7 +251,8 @@ def web_app(
         if faults:
             said = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
             return problem_response(503, "not-ready", said, faults=faults)
-        return json_response({"status": "ready"})
+        without = readiness(hints or {})
+        return json_response({"status": "ready", **({"without": without} if without else {})})
 
     @app.get(
         "/metrics",
