@@ -19,6 +19,7 @@ from orderstream.cli.output import (
     print_json_lines,
     print_table,
     printable,
+    read_time_ms,
 )
 from orderstream.contract.errors import Malformed
 
@@ -165,11 +166,10 @@ def _ms(text: str | None, option: str) -> int | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text)
+        return read_time_ms(text)
     except ValueError:
         said = f"{option} {text}: write a time such as 2026-11-21 or 2026-11-21T10:00:00Z"
         raise typer.BadParameter(said) from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def place_of(text: str) -> "Place":

@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from orderstream.cli.topics import admin_of
 if TYPE_CHECKING:
     from orderstream.flow import Step
     from orderstream.runtime.admin import Admin, Lag
+    from orderstream.runtime.log_reader import LogReader
     from orderstream.runtime.settings import Settings
 
 REFRESH_S = 1.0
@@ -47,42 +49,56 @@ def lag(
     0 is exact. Of what is not read yet, the end of each transaction counts too.
     """
     current = settings.load_resolved(database=False)
+    from orderstream.runtime.log_reader import LogReader
+
     admin = admin_of(current)
-    if watch and on_terminal() and not as_json:
-        _watch_live(admin, current, by_partition)
-        return
-    while True:
-        rows = lag_rows(_lags(admin, current), by_partition)
-        if as_json:
-            print_json_lines(rows)
-        else:
-            print_table(_headings(by_partition), [tuple(row.values()) for row in rows])
-        sys.stdout.flush()
-        if not watch:
+    with closing(LogReader(current.kafka(), current.group("lag"))) as reader:
+        if watch and on_terminal() and not as_json:
+            _watch_live(admin, reader, current, by_partition)
             return
-        time.sleep(REFRESH_S)
+        while True:
+            rows = lag_rows(_lags(admin, reader, current), by_partition)
+            if as_json:
+                print_json_lines(rows)
+            else:
+                print_table(_headings(by_partition), [tuple(row.values()) for row in rows])
+            sys.stdout.flush()
+            if not watch:
+                return
+            time.sleep(REFRESH_S)
 
 
-def _watch_live(admin: "Admin", current: "Settings", by_partition: bool) -> None:
+def _watch_live(
+    admin: "Admin", reader: "LogReader", current: "Settings", by_partition: bool
+) -> None:
     from rich.live import Live
 
     with Live(auto_refresh=False) as live:
         while True:
-            rows = lag_rows(_lags(admin, current), by_partition)
+            rows = lag_rows(_lags(admin, reader, current), by_partition)
             values = [tuple(row.values()) for row in rows]
             live.update(rich_table(_headings(by_partition), values), refresh=True)
             time.sleep(REFRESH_S)
 
 
-def _lags(admin: "Admin", current: "Settings") -> list[tuple[str, list["Lag"]]]:
+def _lags(
+    admin: "Admin", reader: "LogReader", current: "Settings"
+) -> list[tuple[str, list["Lag"]]]:
     """Return each reading service's lag in every partition."""
     from orderstream.flow import flow
 
     return [
-        (step.service, admin.past_markers(admin.lag(current.group(step.service), step.reads)))
+        (step.service, past_markers(admin.lag(current.group(step.service), step.reads), reader))
         for step in flow(current.topics)
         if step.reads
     ]
+
+
+def past_markers(lags: Sequence["Lag"], reader: "LogReader") -> list["Lag"]:
+    """Return the lags with those told apart of which only the ends of transactions are left."""
+    at = {(lag.topic, lag.partition): lag.committed or 0 for lag in lags}
+    unread = reader.unread(at, {(lag.topic, lag.partition): lag.end for lag in lags})
+    return [replace(lag, all_read=(lag.topic, lag.partition) not in unread) for lag in lags]
 
 
 def lag_rows(

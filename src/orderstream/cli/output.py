@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -143,6 +144,12 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 def hint(message: str) -> None:
     """Say something to the person at the terminal that is no part of the output."""
     typer.echo(message, err=True)
+
+
+def read_time_ms(text: str) -> int:
+    """Read a time (ISO 8601; UTC without a zone) as ms since 1970. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def read_input(name: str) -> bytes:

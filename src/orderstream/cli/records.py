@@ -10,7 +10,14 @@ import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import app
-from orderstream.cli.output import AsJson, hint, print_json, print_json_lines, printable
+from orderstream.cli.output import (
+    AsJson,
+    hint,
+    print_json,
+    print_json_lines,
+    printable,
+    read_time_ms,
+)
 from orderstream.cli.topics import READ_TIMEOUT_S, Spans, admin_of, partitions_of, reader, spans_of
 from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Unavailable
@@ -224,14 +231,12 @@ def parse_start(text: str) -> Start:
     if text.isascii() and text.isdigit():
         return Start(offset=int(text))
     try:
-        at = datetime.fromisoformat(text)
+        return Start(time_ms=read_time_ms(text))
     except ValueError:
         raise typer.BadParameter(
             f"--from {text}: write beginning, end, an offset such as 120,"
             " or a time such as 2026-11-21T10:00:00Z"
         ) from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Start(time_ms=round(at.timestamp() * 1000))
 
 
 def _begin(consumer: "Consumer", current: "Settings", topic: str, where: Start) -> "_Reading":

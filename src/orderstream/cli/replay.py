@@ -2,7 +2,6 @@
 
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import app
-from orderstream.cli.output import AsJson, hint, print_json, print_table
+from orderstream.cli.output import AsJson, hint, print_json, print_table, read_time_ms
 from orderstream.contract.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -86,14 +85,12 @@ def target_of(text: str) -> "Target":
     if text.isascii() and text.isdigit():
         return Target(int(text))
     try:
-        at = datetime.fromisoformat(text)
+        return Target(time_ms=read_time_ms(text))
     except ValueError:
         raise typer.BadParameter(
             f"--to {text}: write beginning, an offset such as 120,"
             " or a time such as 2026-11-21T10:00:00Z"
         ) from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return Target(time_ms=round(at.timestamp() * 1000))
 
 
 def _refuse_members(service: str, job: "Replay") -> None:

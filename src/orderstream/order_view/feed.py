@@ -112,7 +112,7 @@ class Feed:
                 if events is None:
                     return
                 _advance(at, events)
-                yield _shown(events, encode_positions(at, self._topics)) if events else HEARTBEAT
+                yield _shown(events, encode_positions(at, self._topics))
 
     async def of_order(
         self, order_id: int | str, page_of: PageOf, last_id: str | None

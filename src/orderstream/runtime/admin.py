@@ -1,13 +1,12 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import Any
 
 from confluent_kafka import (
-    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -24,7 +23,6 @@ from orderstream.runtime.broker_kafka import error_of
 from orderstream.runtime.clients import Asker
 
 TIMEOUT_S = 5.0
-LOOK_S = 2.0
 REACH_TIMEOUT_S = 1.0
 REACH_FRESH_S = 1.0
 RECORD_BYTES_MAX = 2_097_152  # Twice Kafka's default: a dead letter is a record with more headers.
@@ -244,43 +242,3 @@ class Admin:
         }
         ends = self.ends(partitions)
         return [Lag(group, t, n, committed.get((t, n)), ends[t, n]) for t, n in partitions]
-
-    def past_markers(self, lags: Sequence[Lag]) -> list[Lag]:
-        """Return the lags with `all_read` told apart, by looking what follows; up to 2 s."""
-        read = self._without_records(
-            {(lag.topic, lag.partition): lag.committed or 0 for lag in lags if lag.behind}
-        )
-        return [replace(lag, all_read=(lag.topic, lag.partition) in read) for lag in lags]
-
-    def _without_records(self, since: dict[tuple[str, int], int]) -> set[tuple[str, int]]:
-        """Return the partitions in which no record follows, only markers, by looking there."""
-        if not since:
-            return set()
-        consumer = Consumer(
-            self._config
-            | {
-                "group.id": "orderstream-lag",  # Never joined: partitions are assigned by hand.
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 10,
-            }
-        )
-        ended: set[tuple[str, int]] = set()
-        seen: set[tuple[str, int]] = set()
-        deadline = monotonic() + LOOK_S
-        try:
-            consumer.assign([TopicPartition(*at, offset) for at, offset in since.items()])
-            while len(seen) < len(since) and monotonic() < deadline:
-                for message in consumer.consume(500, 0.05):
-                    at = (message.topic() or "", message.partition() or 0)
-                    error = message.error()
-                    if at not in seen and error and error.code() == KafkaError._PARTITION_EOF:  # pyright: ignore[reportPrivateUsage]
-                        ended.add(at)
-                    seen.add(at)
-        except KafkaException as error:
-            raise Unavailable(f"Kafka is away: {error_of(error).str()}") from error
-        finally:
-            consumer.close()
-        return ended
