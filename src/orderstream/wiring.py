@@ -245,7 +245,7 @@ def _feed(view: PostgresView, settings: Settings) -> Feed:
 def serve_order(settings: Settings) -> int:
     """Run the order service until SIGTERM or SIGINT; return the exit code."""
     app, ending = order_app(settings)
-    server = WebServer(app, settings.host, settings.port_order, ending)
+    server = WebServer(app, settings.host, settings.port_order, ending, app.direct)
     run(server.serve)
     return 0
 
