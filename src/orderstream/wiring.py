@@ -300,7 +300,6 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
         list(stage.reads),
         offset_reset=settings.kafka_auto_offset_reset,
         starts=positions,
-        linger_s=stage.linger_s if positions else 0.0,
     )
     sink = KafkaSink(
         settings.kafka(),

@@ -91,7 +91,6 @@ class KafkaSource:
         *,
         offset_reset: str = "earliest",
         starts: Starts | None = None,
-        linger_s: float = 0.0,
     ) -> None:
         self._starts = starts
         self._offset_reset = offset_reset
@@ -114,9 +113,11 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": offset_reset,
-                # A stage that may be late by `linger_s` is sent fewer and fuller responses.
-                "fetch.min.bytes": 65_536 if linger_s else 1,
-                "fetch.wait.max.ms": int(linger_s * 1000) or 100,
+                # A fetch costs the broker as much as ten orders, full or not. None is sent while
+                # records wait here, so a busy stage has one or two of them for a batch.
+                "queued.min.messages": 1,
+                "fetch.queue.backoff.ms": 5,
+                "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
                 "on_commit": self._committed,
                 "log_level": 4,
@@ -142,7 +143,11 @@ class KafkaSource:
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
-            messages += self._consumer.consume(records_max - 1, linger_s)
+            messages += self._consumer.consume(records_max - 1, 0.0)
+            if linger_s and len(messages) < records_max:
+                # Asleep rather than in `consume`: while records wait, no others are fetched.
+                time.sleep(linger_s)
+                messages += self._consumer.consume(records_max - len(messages), 0.0)
         for message in messages:  # First of all: what is fatal must not go unheard.
             if message.error() is not None:
                 self._reported(message)

@@ -54,6 +54,7 @@ POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
+BUSY_RECORDS = 250  # A batch of so many is worth all of the stage's `linger_s`, one of less a part.
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -93,7 +94,7 @@ class Loop:
         self._answered = answered
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
-        self._busy = False
+        self._last = 0  # How many records the last batch had.
         self._stopping = threading.Event()
         self.beat = monotonic()  # When the loop last got on from one call to the next.
         if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
@@ -151,11 +152,11 @@ class Loop:
     def step(self) -> int:
         """Handle one batch, and return how many records it had."""
         self._release_due()
-        linger_s = self._stage.linger_s if self._busy else 0.0
+        linger_s = self._stage.linger_s * min(self._last / BUSY_RECORDS, 1)
         records = self._source.poll(self._records_max, self._wait_s(), linger_s)
         self.beat = monotonic()
         records = self._hold_back(records)
-        self._busy = len(records) >= 8
+        self._last = len(records)
         if not records:
             return 0
         with self._metrics.batch(len(records)):
