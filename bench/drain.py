@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.harness import COMMAND, Broken, Figure, environment, folder, keep, say
 from orderstream import wiring
 from orderstream.contract.envelope import Envelope
-from orderstream.contract.errors import Unavailable
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line
@@ -157,10 +156,11 @@ def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) ->
     admin = Admin(settings.kafka())
     group = settings.group(name)
     reads = next(step.reads for step in flow(settings.topics) if step.service == name)
-    whole = 0
-    while not whole:
-        with suppress(Unavailable):  # A new Kafka is not ready yet to tell.
-            whole = _left(admin, group, reads, settings.topics)
+    # A new Kafka may not be ready to tell; a consumer waits until it is, the admin client crashes.
+    asking = Consumer(settings.kafka() | {"group.id": group})
+    asking.committed([TopicPartition(reads[0], 0)], timeout=WITHIN_S)
+    asking.close()
+    whole = _left(admin, group, reads, settings.topics)
     deadline = time.monotonic() + WITHIN_S
     with _serving(name, settings, env) as service:
         began: tuple[float, Cpu, int] | None = None
