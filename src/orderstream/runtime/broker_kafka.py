@@ -148,8 +148,11 @@ class KafkaSource:
                 # Asleep rather than in `consume`: while records wait, no others are fetched.
                 time.sleep(linger_s)
                 messages += self._consumer.consume(records_max - len(messages), 0.0)
+        records: list[Message] = []
         for message in messages:  # First of all: what is fatal must not go unheard.
-            if message.error() is not None:
+            if message.error() is None:
+                records.append(message)
+            else:
                 self._reported(message)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
@@ -158,7 +161,9 @@ class KafkaSource:
         self._generation = self._consumer.consumer_group_metadata()
         if self._went & self._came:
             raise TransactionAborted("partitions were taken away and given back")
-        return [m for m in messages if m.error() is None and _partition_of(m) not in self._went]
+        if self._went:
+            return [record for record in records if _partition_of(record) not in self._went]
+        return records
 
     def _reported(self, message: Message) -> None:
         error = message.error()
