@@ -22,6 +22,7 @@ from orderstream.contract.errors import Malformed, Unavailable
 from orderstream.orders.desk import Accepted, Conflict, Desk, Gone, Unknown
 from orderstream.orders.rules import (
     BODY_BYTES_MAX,
+    IDEMPOTENCY_KEY_LENGTH_MAX,
     NotJson,
     OrderOfItem,
     OrderOfProduct,
@@ -321,13 +322,29 @@ def _document(app: FastAPI) -> None:
     app.openapi = openapi
 
 
+_EXAMPLES: dict[str, Any] = {
+    "items": {
+        "summary": "Any number of goods; the order gets a number",
+        "value": {"userId": 42, "items": [{"sku": "ABC-001", "qty": 2}]},
+    },
+    "product": {
+        "summary": "One product, and an id of your own",
+        "value": {"orderId": "1001", "productId": "P-1", "quantity": 2},
+    },
+    "item": {
+        "summary": "One item, and an id of your own",
+        "value": {"order_id": "1002", "user_id": "u1", "item": "laptop", "quantity": 1},
+    },
+}
+
+
 def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
     def accepted(description: str) -> dict[str, Any]:
         schema = {"type": "object", "required": ["orderId", "status"]}
         return {"description": description, "content": {"application/json": {"schema": schema}}}
 
-    def header(name: str, description: str) -> dict[str, Any]:
-        schema = {"type": "string"}
+    def header(name: str, description: str, **more: object) -> dict[str, Any]:
+        schema = {"type": "string"} | more
         return {"name": name, "in": "header", "description": description, "schema": schema}
 
     return {
@@ -336,12 +353,19 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
         "description": "Answered once Kafka has the order on every in-sync replica.",
         "operationId": "place_order",
         "parameters": [
-            header("Idempotency-Key", "Same key and same order: one order, the same answer."),
+            header(
+                "Idempotency-Key",
+                "Same key and same order: one order, the same answer.",
+                minLength=1,
+                maxLength=IDEMPOTENCY_KEY_LENGTH_MAX,
+            ),
             header("Prefer", "`wait=5`: wait up to so many seconds for the decision."),
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"oneOf": references}}},
+            "content": {
+                "application/json": {"schema": {"oneOf": references}, "examples": _EXAMPLES}
+            },
         },
         "responses": {
             "200": accepted("Decided while you waited: the order's page"),
