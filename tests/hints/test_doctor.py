@@ -7,7 +7,7 @@ import pytest
 from orderstream.cli.doctor import Finding, check_redis
 from orderstream.local.processes import free_port
 from orderstream.runtime.settings import Settings
-from tests.hints.conftest import OwnRedis
+from tests.own_redis import OwnRedis
 
 WITHOUT_IT = "everything works without it, slower"
 
