@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from psycopg import Connection
 
 from orderstream.audit.facts import Facts
@@ -90,6 +91,7 @@ class Known:
     """What the log has said of one order."""
 
     created_at: datetime | None = None
+    owner: str | UnsetType = UNSET
     decisions: list[Decision] = field(default_factory=list[Decision])
     failed_at: datetime | None = None
     ends: list[OrderCancelled | OrderFulfilled] = field(
@@ -140,7 +142,8 @@ class World:
     def accept(self, order: OrderCreated) -> LogRecord:
         """An order comes in."""
         known = self._known.setdefault(order.key, Known())
-        known.created_at = known.created_at or order.created_at
+        if known.created_at is None:
+            known.created_at, known.owner = order.created_at, order.owner
         return self.say(TOPICS.order_created, order.key.encode(), encode(order))
 
     def try_again(self, record: LogRecord, attempt: int) -> LogRecord:
@@ -215,7 +218,8 @@ class World:
             status, name = known.status
             first = known.decisions[0] if known.decisions else None
             created_at = known.created_at or (first and first.ordered_at)
-            self.add_page(key, status, created_at, first and first.decided_at)
+            owner = first.owner if first else known.owner
+            self.add_page(key, status, created_at, first and first.decided_at, owner)
             facts = known.facts
             for fact, at in facts.items():
                 if fact in NOTICES:
@@ -261,15 +265,30 @@ class World:
                     self.run(f"INSERT INTO {schema}.position VALUES (%s, %s, %s)", topic, n, end)
 
     def add_page(
-        self, key: str, status: int, created_at: datetime | None, decided_at: datetime | None
+        self,
+        key: str,
+        status: int,
+        created_at: datetime | None,
+        decided_at: datetime | None,
+        owner: str | UnsetType = UNSET,
     ) -> None:
         self.run(
             "INSERT INTO order_view.orders (order_id, numeric_id, numeric_user, status,"
-            " created_at, decided_at, timeline) VALUES (%s, true, true, %s, %s, %s, '[]')",
+            " created_at, decided_at, owner, timeline)"
+            " VALUES (%s, true, true, %s, %s, %s, %s, '[]')",
             key,
             status,
             created_at,
             decided_at,
+            None if owner is UNSET else owner,
+        )
+
+    def add_claim(self, name: str, key: str) -> None:
+        self.run(
+            "INSERT INTO orders.claim (name, fingerprint, order_id, numeric_id)"
+            " VALUES (%s, '', %s, true)",
+            name,
+            key,
         )
 
     def add_notice(self, key: str, event_type: str) -> None:

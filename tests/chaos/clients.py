@@ -18,6 +18,7 @@ SECONDS_MAX = "3600"
 PAUSE_S = 0.04
 KEPT = 200  # So many of their latest orders are come back to.
 FINE = frozenset((200, 202))
+SCARCE, SCARCE_ON_HAND = "SCARCE-1", 5  # Soon gone, and then refused at the door.
 
 
 class SteadyLoad:
@@ -91,9 +92,11 @@ class Regulars:
 
     def __init__(self, running: Installation, seed: int) -> None:
         self._url = f"{running.url('order')}/api/orders"
+        self._stock = f"{running.url('inventory')}/api/stock"
         self._chance = random.Random(seed)
         self._seed = seed
         self.accepted: dict[str, dict[str, Any]] = {}
+        self.refused: set[str] = set()  # Their goods were gone: these never were orders.
         self.ended: dict[str, str] = {}  # What they were told for good.
         self.strange: list[str] = []
         self.did: Counter[str] = Counter()
@@ -108,6 +111,13 @@ class Regulars:
         self._stopping.set()
         self._thread.join()
 
+    def put_on_the_shelf(self) -> None:
+        """Have a few of what will soon be sold out."""
+        said = {"onHand": SCARCE_ON_HAND}
+        httpx.put(
+            f"{self._stock}/{SCARCE}", json=said, timeout=10, trust_env=False
+        ).raise_for_status()
+
     def _run(self) -> None:
         visits = (self._place, self._place, self._repeat, self._change, self._end, self._look)
         with httpx.Client(timeout=30, trust_env=False) as http:
@@ -117,13 +127,19 @@ class Regulars:
     def _place(self, http: httpx.Client) -> None:
         """Send a new order until it is accepted, as a client has to."""
         order_id = f"regular-{self._seed}-{self.did['order']}"
-        sku = "FAIL" if self._chance.random() < 0.03 else "P-1"
+        sku = self._chance.choices((SCARCE, "FAIL", "P-1"), (0.15, 0.03, 0.82))[0]
         body = {"orderId": order_id, "productId": sku, "quantity": self._chance.randint(1, 3)}
         self.did["order"] += 1
-        while self._send(http, body, {200, 202}) is None:
+        while (answer := self._send(http, body, {200, 202, 409})) is None:
             if self._stopping.wait(0.1):
                 return
-        self.accepted[order_id] = body
+        if answer.status_code in FINE:
+            self.accepted[order_id] = body
+        elif sku == SCARCE and answer.json()["type"].endswith("out-of-stock"):
+            self.refused.add(order_id)
+            self.did["refused"] += 1
+        else:
+            self.strange.append(f"{order_id}: {answer.text}")
 
     def _repeat(self, http: httpx.Client) -> None:
         if body := self._some():

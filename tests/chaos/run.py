@@ -18,16 +18,18 @@ from orderstream.local import kafka
 from tests.chaos.clients import Regulars, SteadyLoad
 from tests.chaos.disk import Disk
 from tests.chaos.probe import Probe
-from tests.chaos.schedule import WORKERS, Period
+from tests.chaos.schedule import REDIS, WORKERS, Period
 from tests.chaos.victims import Victims, make_clocks, path_of_clocks
 from tests.flow.installation import Installation, installation
 from tests.homes import own_home
+from tests.own_redis import OwnRedis
 from tests.waiting import until
 
 BROKERS = 3
 PARTITIONS = 4
 RESUMES_WITHIN_S = 90.0
 FULL_WITHIN_S = 30.0
+REDIS_AWAY_S = 2.0  # Longer than services leave it alone after a fault.
 QUIET_WITHIN_S = 240
 DOUBLED = ("inventory", "view", "notification", "analytics")
 WORKERS_OF = tuple(word for name in DOUBLED for word in ("--workers", f"{name}=2"))
@@ -78,6 +80,7 @@ class Chaos:
     running: Installation
     victims: Victims
     disk: Disk
+    redis: OwnRedis
     probe: Probe
     chance: random.Random
 
@@ -88,6 +91,9 @@ class Chaos:
                 time.sleep(period.seconds)  # How long nothing happens.
             case "kill":
                 self.victims.kill(period.victims)
+                if REDIS in period.victims:  # Nobody else starts it again.
+                    time.sleep(REDIS_AWAY_S)
+                    self.redis.start()
             case "freeze":
                 self.victims.freeze(period.victims, period.seconds)
             case "rolling restart":
@@ -96,6 +102,8 @@ class Chaos:
                 self.victims.restart_each(names)
             case "full disk":
                 self._full_disk(period.seconds)
+            case "emptied":
+                self.redis.client.flushall()
             case "clock":
                 (name,) = period.victims
                 self.victims.set_clock(name, period.seconds)
@@ -133,16 +141,18 @@ class Chaos:
 @contextmanager
 def chaotic_installation(seed: int) -> Iterator[Chaos]:
     """Give a whole installation with three brokers and two workers of each service."""
-    with own_home() as home:
+    with own_home() as home, OwnRedis.at_hand(home) as redis:
         disk = Disk(home / "postgres", lambda: [p.pid for p in chaos.victims.postgres()])
         disk.mount()
         clocks = make_clocks(home / "clocks", WORKERS)
         settings = {"PYTHONPATH": path_of_clocks(), "CLOCK_JUMPS": str(clocks)}
         settings["ORDERSTREAM_PARTITIONS"] = str(PARTITIONS)
+        settings |= {"REDIS_URL": redis.url, "ORDERSTREAM_FAST_REJECT": "1"}
         try:
             with installation(*OPTIONS, home=home, **settings) as running:
                 probe = Probe(kafka.status(home).bootstrap_servers, PARTITIONS)
-                chaos = Chaos(running, Victims(running, clocks), disk, probe, random.Random(seed))
+                victims = Victims(running, clocks, redis)
+                chaos = Chaos(running, victims, disk, redis, probe, random.Random(seed))
                 with probe:
                     yield chaos
         finally:
@@ -182,6 +192,7 @@ def _under_load(chaos: Chaos, plan: Plan, found: Found, say: Say) -> None:
     load, regulars = SteadyLoad(chaos.running, plan.rate), Regulars(chaos.running, plan.seed)
     began = time.monotonic()
     try:
+        regulars.put_on_the_shelf()
         with load, regulars:
             chaos.resume()
             say("orders flow")
@@ -219,6 +230,8 @@ def _all_known(chaos: Chaos, accepted: set[str], regulars: Regulars, found: Foun
     """Every order that a client was promised is in the log, and has a page."""
     lost = {order_id for order_id in accepted if order_id.encode() not in chaos.probe.created}
     found.violations += [f"accepted, but not in the log: {order_id}" for order_id in lost]
+    sold = {order_id for order_id in regulars.refused if order_id.encode() in chaos.probe.created}
+    found.violations += [f"refused as sold out, but in the log: {order_id}" for order_id in sold]
     pages = dict(_pages(chaos.running))
     unknown = accepted - pages.keys()
     found.violations += [f"accepted, but has no page: {order_id}" for order_id in unknown]

@@ -13,8 +13,8 @@ WORKERS = (
 )
 BROKERS = ("broker-1", "broker-2", "broker-3")
 POSTGRES = "postgres"
-# Redis joins here when it is part of an installation: killed, frozen and emptied like the others.
-VICTIMS = (*WORKERS, *BROKERS, POSTGRES)
+REDIS = "redis"  # A server beside the installation, which its services are told of.
+VICTIMS = (*WORKERS, *BROKERS, POSTGRES, REDIS)
 FREEZE_S = (2.0, 10.0)
 CALM_S = (3.0, 6.0)
 CALM_SHARE = 0.25  # Of all periods, as Jepsen's schedules have it: trouble also shows afterwards.
@@ -47,6 +47,8 @@ def long_schedule(seed: int) -> list[Period]:
         Period("kill", (chance.choice(WORKERS), chance.choice(BROKERS))),
         Period("rolling restart"),
         Period("full disk", (POSTGRES,), 5.0),
+        Period("emptied", (REDIS,)),
+        Period("kill", (chance.choice(WORKERS), REDIS)),
         *(Period("clock", (chance.choice(WORKERS),), jump) for jump in JUMPS_S),
     ]
     chance.shuffle(faults)
@@ -67,6 +69,13 @@ def short_schedule(seed: int) -> list[Period]:
                 Period("kill", (POSTGRES,)),
                 Period("freeze", (POSTGRES,), chance.uniform(*freeze_s)),
                 Period("full disk", (POSTGRES,), 2.0),
+            )
+        ),
+        chance.choice(
+            (
+                Period("kill", (REDIS,)),
+                Period("freeze", (REDIS,), chance.uniform(*freeze_s)),
+                Period("emptied", (REDIS,)),
             )
         ),
         Period("clock", (chance.choice(WORKERS),), chance.choice(JUMPS_S)),

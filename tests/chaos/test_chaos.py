@@ -10,7 +10,7 @@ from tests.chaos.schedule import VICTIMS, long_schedule, short_schedule
 
 SEED = int(os.environ.get("CHAOS_SEED", 0)) or random.randrange(1, 1 << 32)
 SHORT_RATE = 200.0
-SHORT_S = 70.0  # No fault begins later.
+SHORT_S = 45.0  # No fault begins later, so that it is over within 75 s.
 LONG_RATE = 300.0
 LONG_ORDERS = 100_000
 
@@ -33,7 +33,7 @@ def test_a_few_faults_of_each_kind_break_no_promise(capsys: pytest.CaptureFixtur
     with capsys.disabled():
         print(f"\n{found.figures()}")  # noqa: T201
     assert not found.violations, "\n".join(said)
-    assert found.faults.total() >= 3  # All six, unless the machine is busy with other things.
+    assert found.faults.total() >= 3  # All seven, unless the machine is busy with other things.
 
 
 @pytest.mark.chaos

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from orderstream.local import kafka
 from orderstream.local.processes import ProcessId
 from tests.flow.installation import Installation
+from tests.own_redis import OwnRedis
 from tests.waiting import until
 
 BACK_WITHIN_S = 90.0
@@ -25,9 +26,15 @@ BACK_WITHIN_S = 90.0
 class Victims:
     """Finds every process anew each time: each may have been started again meanwhile."""
 
-    def __init__(self, running: Installation, clocks: Path | None = None) -> None:
+    def __init__(
+        self,
+        running: Installation,
+        clocks: Path | None = None,
+        redis: OwnRedis | None = None,
+    ) -> None:
         self._running = running
         self._clocks = clocks
+        self._redis = redis
 
     # Who is who ------------------------------------------------------------------------------
 
@@ -70,6 +77,8 @@ class Victims:
                 return self.postgres()
             if name == "a session of postgres":
                 return [each for each in self.postgres()[1:] if _is_session(each)][:1]
+            if name == "redis":
+                return [] if self._redis is None else [psutil.Process(self._redis.pid)]
             if name == "up":
                 return [psutil.Process(self._running.process.pid)]
             if name == "watchdog":
@@ -141,8 +150,8 @@ class Victims:
         with suppress(psutil.Error, httpx.TransportError):
             service = name.partition("-")[0]
             port = process.environ()[f"ORDERSTREAM_PORT_{service.upper()}"]
-            url = f"http://127.0.0.1:{port}/readyz"
-            return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+            answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, trust_env=False)
+            return answer.status_code == 200 and "without" not in answer.json()
         return False
 
     def _out_of_sync(self, brokers: int) -> str:

@@ -158,7 +158,7 @@ def _up(
 
 
 def _ours(name: str) -> bool:
-    return bool(re.match(r"ORDERSTREAM_(?!CACHE)|KAFKA_|DATABASE_URL", name))
+    return bool(re.match(r"ORDERSTREAM_(?!CACHE)|KAFKA_|DATABASE_URL|REDIS_URL", name))
 
 
 def _is_up(running: Installation) -> bool:

@@ -9,10 +9,10 @@ from orderstream.inventory.stock_hinted import EMPTY
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.hints import PREFIX
 from tests.conftest import SettingsOf
-from tests.hints.conftest import OwnRedis
 from tests.kafka.topics import create
 from tests.kafka.workers import stock
 from tests.orders.service import OrderService, problem_of
+from tests.own_redis import OwnRedis
 from tests.waiting import until
 
 

@@ -21,7 +21,7 @@ from orderstream.runtime.database import Database
 from orderstream.runtime.hints import AVOIDED_S, PREFIX, Hints
 from tests.builders import lines
 from tests.conftest import database_copy
-from tests.hints.conftest import OwnRedis
+from tests.own_redis import OwnRedis
 
 NAMES = [f"order:{n}" for n in ("a", "b", "c", FIRST_ID, 7)] + ["key:k", "key:l"]
 STATES = ["there", "emptied", "knows-all", "wrong-types", "refused", "hanging"]

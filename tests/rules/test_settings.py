@@ -51,6 +51,11 @@ class TestLoad:
             ("KAFKA_SASL_MECHANISM", "MAGIC"),
             ("ORDERSTREAM_NOTIFY", "pigeon"),
             ("ORDERSTREAM_HOST", "0.0.0.0"),
+            ("REDIS_URL", "localhost:6379"),
+            ("REDIS_URL", "http://localhost:6379"),
+            ("REDIS_URL", "redis://"),
+            ("REDIS_URL", "redis://localhost:http/0"),
+            ("REDIS_URL", "redis://[::1/0"),
         ],
     )
     def test_a_wrong_value_is_said_once_and_by_name(self, name: str, value: str) -> None:
@@ -80,6 +85,26 @@ class TestLoad:
     def test_a_secret_is_not_repeated_in_a_fault(self) -> None:
         said = faults(KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_PASSWORD="hunter2")
         assert "hunter2" not in str(said)
+
+    @pytest.mark.parametrize("mark", "/?#")
+    def test_a_password_that_is_not_escaped_is_a_fault_that_does_not_repeat_it(
+        self, mark: str
+    ) -> None:
+        said = faults(REDIS_URL=f"redis://:hun{mark}ter2@localhost:6379/0")
+        assert "%2F" in str(said)
+        assert "hun" not in str(said)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://localhost",
+            "redis://:hun%2Fter2@[::1]:6379/0",
+            "rediss://shop:x@redis.example:6380/1?ssl_cert_reqs=required",
+            "unix:///run/redis.sock?db=1",
+        ],
+    )
+    def test_addresses_of_redis(self, url: str) -> None:
+        assert Settings.load({"REDIS_URL": url}).redis_url is not None
 
 
 class TestContradictions:

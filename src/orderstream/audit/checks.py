@@ -30,22 +30,22 @@ ORDERS: LiteralString = """
     SELECT order_id, sum(input) AS inputs, bool_or(under_way) AS under_way,
         sum(reserved) AS reserved, sum(rejected) AS rejected, sum(early_said) AS early_said,
         sum(dead) AS dead, sum(early_dead) AS early_dead, sum(failed) AS failed,
-        min(input_place) AS input_place, max(said_place) AS said_place,
-        max(dead_place) AS dead_place
+        min(owner) AS owner_min, max(owner) AS owner_max, min(input_place) AS input_place,
+        max(said_place) AS said_place, max(dead_place) AS dead_place
     FROM (
         SELECT order_id, fresh::int AS input, "offset" >= coalesce(answered, 0) AS under_way,
             0 AS reserved, 0 AS rejected, 0 AS early_said, 0 AS dead, 0 AS early_dead, 0 AS failed,
-            ARRAY[topic, partition, "offset"] AS input_place,
+            coalesce(owner, '') AS owner, ARRAY[topic, partition, "offset"] AS input_place,
             NULL::bigint[] AS said_place, NULL::bigint[] AS dead_place
         FROM log_input LEFT JOIN log_mark USING (topic, partition)
         UNION ALL
         SELECT order_id, 0, false, reserved::int, (NOT reserved)::int,
-            ("offset" < coalesce(early, 0) AND NOT redriven)::int, 0, 0, 0, NULL,
+            ("offset" < coalesce(early, 0) AND NOT redriven)::int, 0, 0, 0, NULL, NULL,
             ARRAY[topic, partition, "offset"], NULL
         FROM log_outcome LEFT JOIN log_mark USING (topic, partition)
         UNION ALL
         SELECT coalesce(i.order_id, d.order_id), 0, false, 0, 0, 0, 1,
-            (d."offset" < coalesce(early, 0))::int, 0, NULL, NULL,
+            (d."offset" < coalesce(early, 0))::int, 0, NULL, NULL, NULL,
             ARRAY[d.topic, d.partition, d."offset"]
         FROM log_dead d LEFT JOIN log_mark m USING (topic, partition)
         LEFT JOIN log_topic t ON t.name = d.origin_topic
@@ -53,7 +53,7 @@ ORDERS: LiteralString = """
             AND i."offset" = d.origin_offset
         WHERE d.fails AND coalesce(i.order_id, d.order_id) IS NOT NULL
         UNION ALL
-        SELECT order_id, 0, false, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL
+        SELECT order_id, 0, false, 0, 0, 0, 0, 0, 1, NULL, NULL, NULL, NULL
         FROM log_dead WHERE fails AND order_id IS NOT NULL
     ) AS fact GROUP BY order_id
 """
@@ -66,8 +66,8 @@ ENDS: LiteralString = """
         count(*) FILTER (WHERE becomes = 'EXPIRED') AS expired,
         count(*) FILTER (WHERE becomes = 'FULFILLED') AS fulfilled,
         count(*) FILTER (WHERE becomes = 'RELEASED') AS released,
-        count(*) FILTER (WHERE becomes = 'RELEASED' AND "offset" < coalesce(early, 0))
-            AS early_released,
+        count(*) FILTER (WHERE becomes = 'RELEASED' AND NOT redriven
+            AND "offset" < coalesce(early, 0)) AS early_released,
         bool_and("offset" < coalesce(answered, 0)) FILTER (WHERE becomes <> 'RELEASED')
             AS answered,
         max(ARRAY[topic, partition, "offset"]) AS place
@@ -75,24 +75,26 @@ ENDS: LiteralString = """
 """
 
 # Everything that tells a projection something; `says` is the status (order_view's number for it),
-# `fact` what analytics counts (analytics' number for it), `at` when that was.
+# `fact` what analytics counts (analytics' number for it), `at` when that was. `owner` is empty for
+# an order of nobody's, and null where nothing is said of it.
 SAYINGS: LiteralString = """
     CREATE TEMP VIEW log_saying AS
     SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, 0 AS fact,
-        NULL::timestamptz AS at, at AS created_at, NULL::timestamptz AS decided_at
+        NULL::timestamptz AS at, at AS created_at, NULL::timestamptz AS decided_at,
+        coalesce(owner, '') AS owner
     FROM log_input i WHERE topic = 0
     UNION ALL
     SELECT order_id, ARRAY[topic, partition, "offset"],
         CASE WHEN reserved THEN 20 WHEN reason = 'CANCELLED' THEN 31 ELSE 21 END,
         CASE WHEN reserved THEN 2 WHEN reason = 'CANCELLED' THEN 0 ELSE 4 END,
-        decided_at, ordered_at, decided_at
+        decided_at, ordered_at, decided_at, coalesce(owner, '')
     FROM log_outcome
     UNION ALL
-    SELECT order_id, ARRAY[topic, partition, "offset"], 10, 1, at, NULL, NULL
+    SELECT order_id, ARRAY[topic, partition, "offset"], 10, 1, at, NULL, NULL, NULL
     FROM log_dead WHERE fails AND order_id IS NOT NULL
     UNION ALL
     SELECT order_id, ARRAY[topic, partition, "offset"], coalesce(s.status, 0),
-        coalesce(f.fact, 64), at, NULL, NULL
+        coalesce(f.fact, 64), at, NULL, NULL, NULL
     FROM log_change LEFT JOIN log_status s ON s.name = becomes
     LEFT JOIN log_fact f ON f.name = becomes
 """
@@ -104,9 +106,16 @@ _SEEN: LiteralString = """
         min(s.created_at) AS created_min, max(s.created_at) AS created_max,
         min(s.decided_at) AS decided_min, max(s.decided_at) AS decided_max,
         max(s.place) AS place, min(s.place) FILTER (WHERE s.decided_at IS NOT NULL) AS first_said
+        {more}
     FROM log_saying s JOIN log_topic t ON t.topic = s.place[1]
     JOIN {position} p ON p.topic = t.name AND p.partition = s.place[2] AND s.place[3] < p.next
     GROUP BY s.order_id
+"""
+
+# Only pages have an owner. What was decided on stands before what was ordered.
+_OWNERS: LiteralString = """
+    , coalesce(min(s.owner) FILTER (WHERE s.decided_at IS NOT NULL), min(s.owner), '') AS owner_min
+    , coalesce(max(s.owner) FILTER (WHERE s.decided_at IS NOT NULL), max(s.owner), '') AS owner_max
 """
 
 
@@ -124,7 +133,8 @@ def preparations() -> list[sql.Composed]:
     for schema in PROJECTIONS:
         seen = sql.Identifier(f"seen_by_{schema}")
         position = sql.Identifier(schema, "position")
-        steps.append(sql.SQL(_SEEN).format(seen=seen, position=position))
+        more = sql.SQL(_OWNERS if schema == "order_view" else "")
+        steps.append(sql.SQL(_SEEN).format(seen=seen, position=position, more=more))
         steps.append(sql.SQL("ANALYZE {}").format(seen))
     return steps
 

@@ -54,6 +54,31 @@ CHECKS = (
         """,
     ),
     Check(
+        "owner_altered",
+        "An outcome names the owner that the order came with, or none if it came with none.",
+        """
+        SELECT order_id, ARRAY[o.topic, o.partition, o."offset"],
+            format('decided as an order of %s, accepted as one of %s',
+                coalesce(o.owner, 'nobody'), coalesce(nullif(l.owner_max, ''), 'nobody'))
+        FROM log_outcome o JOIN log_order l USING (order_id)
+        WHERE coalesce(o.owner, '') NOT BETWEEN owner_min AND owner_max
+        """,
+    ),
+    Check(
+        "claimed_by_another",
+        "An Idempotency-Key stands for an order of the owner that it was said by.",
+        """
+        SELECT order_id, input_place, format('%s stands for an order of %s',
+            name, coalesce(nullif(owner_max, ''), 'nobody'))
+        FROM (
+            SELECT order_id, name, CASE WHEN name LIKE 'key@%:%'
+                THEN substring(name FROM '@([^:]*)') ELSE '' END AS said_by
+            FROM orders.claim WHERE name LIKE 'key%'
+        ) AS c JOIN log_order l USING (order_id)
+        WHERE said_by NOT BETWEEN owner_min AND owner_max
+        """,
+    ),
+    Check(
         "misnamed",
         "An outcome's event id is the one that belongs to the order and the outcome.",
         """

@@ -46,6 +46,16 @@ CHECKS = (
         """,
     ),
     Check(
+        "view_owner",
+        "A page belongs to whom the log says that the order is of.",
+        """
+        SELECT order_id, s.place, format('the page is of %s, the log says %s',
+            coalesce(v.owner, 'nobody'), coalesce(nullif(s.owner_max, ''), 'nobody'))
+        FROM seen_by_order_view s JOIN order_view.orders v USING (order_id)
+        WHERE coalesce(v.owner, '') NOT BETWEEN s.owner_min AND s.owner_max
+        """,
+    ),
+    Check(
         "notice_missing",
         "Every outcome and every failure that notification has read of is on the log channel.",
         """

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from psycopg import Connection, sql
 
 from orderstream.contract.envelope import CE_ID, Headers, header
@@ -52,19 +53,21 @@ TABLES = """
     -- An order as it was put in: `fresh` unless it is another try of a record counted already.
     CREATE TEMP TABLE log_input (
         order_id text, topic smallint, partition int, "offset" bigint,
-        at timestamptz, fresh boolean, quantities jsonb
+        at timestamptz, fresh boolean, quantities jsonb,
+        owner text  -- The API key that it came with; null where none was needed.
     );
     CREATE TEMP TABLE log_outcome (
         order_id text, topic smallint, partition int, "offset" bigint,
         event_id text, reserved boolean, ordered_at timestamptz, decided_at timestamptz,
-        quantities jsonb, reason text, short jsonb,
+        quantities jsonb, reason text, short jsonb, owner text,
         redriven boolean  -- Said before: a projection failed on it, and it was put back for that.
     );
     -- What became of an order afterwards: it was CANCELLED, EXPIRED or FULFILLED (a person or a
     -- system said so), or RELEASED (inventory said so).
     CREATE TEMP TABLE log_change (
         order_id text, topic smallint, partition int, "offset" bigint,
-        becomes text, at timestamptz, quantities jsonb
+        becomes text, at timestamptz, quantities jsonb,
+        redriven boolean  -- As above.
     );
     -- A dead letter. `order_id` is null where the key is no order id. `fails` unless another
     -- consumer gave up on the record than the one that decides on orders: the order is fine then.
@@ -187,7 +190,8 @@ class Facts:
 def _input(record: Record, place: Row, *, fresh: bool) -> Row:
     event = decode_created(record.value())
     at = event.created_at or _time(record)
-    return (event.key, *place, at, fresh, _json(quantities_by_sku(event.items)))
+    quantities = _json(quantities_by_sku(event.items))
+    return (event.key, *place, at, fresh, quantities, _owner(event.owner))
 
 
 def _outcome(record: Record, place: Row, reserved: bool) -> Row:
@@ -205,21 +209,32 @@ def _outcome(record: Record, place: Row, reserved: bool) -> Row:
         _json(quantities_by_sku(event.items)),
         reason,
         short,
-        header(record.headers(), _DEAD_ORIGIN + "topic") is not None,
+        _owner(event.owner),
+        _redriven(record),
     )
 
 
 def _change(record: Record, place: Row, topics: Topics) -> Row:
-    name, value = record.topic(), record.value()
+    name, value, redriven = record.topic(), record.value(), _redriven(record)
     if name == topics.order_cancelled:
         cancelled = decode_cancelled(value)
-        return (cancelled.key, *place, cancelled.cause, cancelled.cancelled_at, None)
+        return (cancelled.key, *place, cancelled.cause, cancelled.cancelled_at, None, redriven)
     if name == topics.order_fulfilled:
         fulfilled = decode_fulfilled(value)
-        return (fulfilled.key, *place, "FULFILLED", fulfilled.fulfilled_at, None)
+        return (fulfilled.key, *place, "FULFILLED", fulfilled.fulfilled_at, None, redriven)
     released = decode_released(value)
     quantities = _json(quantities_by_sku(released.items))
-    return (released.key, *place, "RELEASED", released.released_at, quantities)
+    return (released.key, *place, "RELEASED", released.released_at, quantities, redriven)
+
+
+def _owner(said: str | UnsetType) -> str | None:
+    return None if said is UNSET else said
+
+
+def _redriven(record: Record) -> bool:
+    """Tell whether it was among the dead letters of its own topic, and was put back."""
+    origin = header(record.headers(), _DEAD_ORIGIN + "topic")
+    return origin is not None and _text(origin) == record.topic()
 
 
 def _dead(record: Record, place: Row, decides: str) -> Row:

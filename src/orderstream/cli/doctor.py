@@ -69,7 +69,7 @@ def examine(current: "Settings") -> Iterator[Finding]:
     yield check_disk(current.home)
     yield from _check_kafka(current)
     yield from _check_database(current)
-    yield from _check_redis(current)
+    yield from check_redis(current)
     yield from _check_services(current)
 
 
@@ -178,7 +178,8 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
         yield Finding("ok", "migrations", "all are applied")
 
 
-def _check_redis(current: "Settings") -> Iterator[Finding]:
+def check_redis(current: "Settings") -> Iterator[Finding]:
+    """Check the Redis that is set, if one is; none of its faults is more than a warning."""
     from orderstream.wiring import hints_of
 
     hints = hints_of(current)
@@ -188,7 +189,7 @@ def _check_redis(current: "Settings") -> Iterator[Finding]:
         hints.check()
         yield Finding("ok", "Redis", "answers")
     except Unavailable as error:
-        yield Finding("warn", "Redis", str(error), "check REDIS_URL")
+        yield Finding("warn", "Redis", str(error), "start it, or check REDIS_URL")
 
 
 def check_version(version: int) -> Finding:

@@ -42,6 +42,7 @@ class Hints:
         )
         self._avoided_until = 0.0
         self._away = False
+        self._fault = ""
 
     def get(self, names: Sequence[str]) -> list[bytes | None]:
         """Return what is said of each name; None where nothing is."""
@@ -110,9 +111,9 @@ class Hints:
         return self._try(ask, True)
 
     def check(self) -> None:
-        """Raise Unavailable while Redis is away."""
+        """Raise Unavailable while Redis is away, or has no answers for us."""
         if self._try(lambda: bool(self._redis.ping()), False) is False:
-            raise Unavailable("Redis is away: everything works without it, slower")
+            raise Unavailable(f"Redis {self._fault}: everything works without it, slower")
 
     def close(self) -> None:
         """Close every connection."""
@@ -125,6 +126,7 @@ class Hints:
             answer = ask()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no more than a hint
             self._avoided_until = monotonic() + AVOIDED_S
+            self._fault = _fault_of(error)
             if not self._away:
                 self._away = True
                 log.warning("Redis is away: going on without it", reason=type(error).__name__)
@@ -133,3 +135,14 @@ class Hints:
             self._away = False
             log.info("Redis is back")
         return answer
+
+
+def _fault_of(error: Exception) -> str:
+    """Say what is wrong, never in Redis's own words: those may be anything."""
+    from redis.exceptions import AuthenticationError, ResponseError
+
+    if isinstance(error, AuthenticationError):
+        return "refuses the password"
+    if isinstance(error, ResponseError):
+        return f"answers with an error, {type(error).__name__}"
+    return "is away"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -210,9 +211,11 @@ class Settings(BaseModel):
         if self.notify != "log":
             yield f"ORDERSTREAM_NOTIFY: {self.notify!r} is not a channel; this version knows: log"
         if self.redis_url is not None:
-            scheme = self.redis_url.get_secret_value().partition("://")[0]
-            if scheme not in ("redis", "rediss", "unix"):
-                yield "REDIS_URL: write redis://HOST:PORT/0, or rediss:// for TLS"
+            if not _is_of_redis(self.redis_url.get_secret_value()):
+                yield (
+                    "REDIS_URL: write redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS, with"
+                    " / ? # @ % in a password as %2F ..."
+                )
         elif self.fast_reject:
             yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
         ports = [self.port_order, self.port_inventory, self.port_notification]
@@ -313,6 +316,18 @@ class Settings(BaseModel):
                 " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
             )
         return dsn
+
+
+def _is_of_redis(url: str) -> bool:
+    """Tell whether this is an address of Redis: an unescaped `/` ends a password too early."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises for one that is none.
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and not parts.fragment
 
 
 def parts_of_dsn(dsn: str) -> dict[str, Any] | None:

@@ -1,0 +1,96 @@
+"""A partition that was on hold when it was taken away is read when it comes back."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.broker_kafka import KafkaSource
+from orderstream.runtime.settings import Settings
+from orderstream.runtime.stage import Partition, Record
+from tests.conftest import SettingsOf
+from tests.waiting import until
+
+GROUP = "holders"
+PARTITIONS = 2
+
+
+class Reader:
+    """A source, and what it has read."""
+
+    def __init__(self, settings: Settings, topic: str, offset_reset: str) -> None:
+        self.source = KafkaSource(
+            settings.kafka(), f"{topic}-{GROUP}", 0, [topic], offset_reset=offset_reset
+        )
+        self.read: list[Record] = []
+
+    def partitions(self) -> set[Partition]:
+        """Poll once, and return the partitions that records came from by now."""
+        self.read += self.source.poll(100, 0.05, 0.0)
+        return {(record.topic() or "", record.partition() or 0) for record in self.read}
+
+
+@pytest.fixture
+def topic(settings_of: SettingsOf) -> tuple[Settings, str]:
+    settings = settings_of()
+    name = settings.topics.order_created_retry
+    Admin(settings.kafka()).create([name], PARTITIONS)
+    return settings, name
+
+
+@pytest.fixture(params=["earliest", "latest"])
+def reader(request: pytest.FixtureRequest, topic: tuple[Settings, str]) -> Iterator[Reader]:
+    """Where a new group begins decides on how partitions that come are taken."""
+    reader = Reader(*topic, request.param)
+    with closing(reader.source):
+        yield reader
+
+
+def put(settings: Settings, topic: str, value: bytes) -> None:
+    """Write one record to each partition."""
+    producer = Producer(settings.kafka())
+    for partition in range(PARTITIONS):
+        producer.produce(topic, value, partition=partition)
+    assert producer.flush(10) == 0
+
+
+def taken_for_a_while(settings: Settings, topic: str, reader: Reader) -> set[Partition]:
+    """Have another member take what is its share, and leave; return what that was."""
+    config = settings.kafka() | {
+        "group.id": f"{topic}-{GROUP}",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "enable.auto.commit": False,
+    }
+    other = Consumer(config)
+    other.subscribe([topic])
+
+    def has_its_share() -> set[Partition]:
+        reader.partitions()
+        other.poll(0.05)
+        return {(p.topic, p.partition) for p in other.assignment()}
+
+    try:
+        return until(has_its_share, what="another member has a partition")
+    finally:
+        other.close()  # It has no instance id: the group hears at once that it left.
+
+
+class TestAPartitionOnHold:
+    def test_is_read_when_it_comes_back(self, topic: tuple[Settings, str], reader: Reader) -> None:
+        settings, name = topic
+
+        def begins() -> bool:
+            put(settings, name, b"before")
+            return len(reader.partitions()) == PARTITIONS
+
+        until(begins, what="the first records")
+        for partition in reader.partitions():
+            reader.source.hold(partition, 0)
+        taken = taken_for_a_while(settings, name, reader)
+        assert len(taken) == 1
+        reader.source.rewind()  # As after a fault: the loop then knows of nothing on hold.
+        reader.read.clear()
+        put(settings, name, b"after")
+        until(lambda: taken & reader.partitions(), what="the partition that came back is read")
