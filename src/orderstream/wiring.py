@@ -247,6 +247,7 @@ def serve_order(settings: Settings) -> int:
     """Run the order service until SIGTERM or SIGINT; return the exit code."""
     app, ending = order_app(settings)
     server = WebServer(app, settings.host, settings.port_order, ending, app.direct)
+    spare_garbage()
     run(server.serve)
     return 0
 

@@ -58,6 +58,7 @@ BUSY_RECORDS = 250  # A batch of so many is worth all of the stage's `linger_s`,
 
 log = structlog.get_logger("orderstream.loop")
 
+
 class Loop:
     """Runs one stage until it is told to stop, or is fenced."""
 
