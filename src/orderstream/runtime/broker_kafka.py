@@ -143,8 +143,8 @@ class KafkaSource:
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
-            # Asleep rather than in `consume`: no fetch is sent while records wait here. The one that
-            # follows brings all that has come meanwhile.
+            # Asleep rather than in `consume`: no fetch is sent while records wait here. The one
+            # that follows brings all that has come meanwhile.
             time.sleep(linger_s * 0.8)
             messages += self._consumer.consume(records_max - 1, linger_s * 0.2)
         records: list[Message] = []
