@@ -10,7 +10,7 @@ T = TypeVar("T")
 EVERY_S = 0.01
 
 
-def until(look: Callable[[], T | None], within_s: float = 15.0, what: str = "") -> T:
+def until(look: Callable[[], T | None], within_s: float = 60.0, what: str = "") -> T:
     """Return what `look` finds once it finds something; AssertionError when time is up."""
     deadline = time.monotonic() + within_s
     while True:
@@ -37,5 +37,5 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     return answers

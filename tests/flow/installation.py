@@ -55,7 +55,7 @@ class Installation:
             page = self.page(order_id)
             return page if page and page["status"] != "PENDING" else None
 
-        return until(look, 30, f"order {order_id} decided")
+        return until(look, what=f"order {order_id} decided")
 
     def run(self, *arguments: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
         """Run an `orderstream` command as a user would in another terminal."""
@@ -78,7 +78,7 @@ class Installation:
                     return child.pid
             return None
 
-        return until(look, 30, f"{service} runs")
+        return until(look, what=f"{service} runs")
 
     def pid_of_kafka(self) -> int:
         state = json.loads((self.home / "kafka" / "state.json").read_text())

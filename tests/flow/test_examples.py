@@ -70,7 +70,7 @@ def test_every_curl_prints_what_is_written_below_it(path: Path, running: Install
             assert fields <= {row.split(":")[0] for row in got_head.splitlines()}
             return shape(json.loads("{" + got_body)) == wanted
 
-        until(as_written, 10, line)
+        until(as_written, what=line)
 
 
 def test_the_pages_have_examples_of_every_service() -> None:

@@ -40,7 +40,7 @@ def page_that(running: Installation, order_id: str, status: str) -> dict[str, An
         page = running.page(order_id)
         return page if page and page["status"] == status else None
 
-    return until(look, 30, f"order {order_id} is {status}")
+    return until(look, what=f"order {order_id} is {status}")
 
 
 def notices(running: Installation, order_id: str) -> list[str]:
@@ -79,7 +79,7 @@ class TestADeadLetter:
             listed = command(running, "dlt", "list", "--order", "again", "--json")
             return json.loads(listed) if listed else None
 
-        found = until(second, 30, "it failed again")
+        found = until(second, what="it failed again")
         assert found["place"] != first
         assert found["times"] == 2
         verified(running)

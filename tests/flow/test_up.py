@@ -122,7 +122,7 @@ class TestTheCommandLine:
             assert len(shown) == sum(len(step.reads) for step in flow(Topics()))
             return all(json.loads(line)["behind"] == 0 for line in shown)
 
-        until(at_rest, 30, "no lag")
+        until(at_rest, what="no lag")
 
     def test_shows_stock_and_health(self, running: Installation) -> None:
         assert "ABC-001" in running.run("stock", "list").stdout
@@ -153,7 +153,7 @@ class TestCtrlC:
     def test_killed_outright_it_leaves_nothing_behind_either(self) -> None:
         with installation() as running:
             assert running.end(signal.SIGKILL) == -signal.SIGKILL
-            until(lambda: not running.everything(), 20, "the watchdog has ended the rest")
+            until(lambda: not running.everything(), what="the watchdog has ended the rest")
 
 
 class TestKillingWhileOrdersCome:
@@ -177,7 +177,7 @@ class TestKillingWhileOrdersCome:
         }
         for name, pid_of in victims.items():
             accepted = len(load.accepted)
-            until(lambda n=accepted: len(load.accepted) > n + 50, 30, f"orders before {name} dies")
+            until(lambda n=accepted: len(load.accepted) > n + 50, what=f"orders before {name} dies")
             os.kill(pid_of(), signal.SIGKILL)
             accepted = len(load.accepted)
-            until(lambda n=accepted: len(load.accepted) > n + 50, 30, f"orders after {name} died")
+            until(lambda n=accepted: len(load.accepted) > n + 50, what=f"orders after {name} died")

@@ -42,4 +42,4 @@ def goes_on(settings: Settings, workers: Workers, worker: Worker) -> None:
             worker = workers.start(settings)
         return len(decided(settings)) >= len(ORDERS)
 
-    until(all_decided, 40, "all is decided")
+    until(all_decided, what="all is decided")

@@ -258,9 +258,9 @@ class TestWithInventory:
         put(settings, springs(settings, 1, offset=77))
         redrive_all(settings)
         workers.start(settings)
-        (second,) = until(lambda: open_ones(settings), 30, "it failed again")
+        (second,) = until(lambda: open_ones(settings), what="it failed again")
         assert [known.offset for known in second.letter.passes] == [77, 0]
         assert len(read(settings, settings.topics.order_created_retry)) == 2
         value = edited(second.letter.value, [("items[0].sku", "MUG")])
         desk_of(settings).handle([second.letter], Change("ann", value=value))
-        assert until(lambda: decided(settings), 30, "it is decided") == ["1"]
+        assert until(lambda: decided(settings), what="it is decided") == ["1"]

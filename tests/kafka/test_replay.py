@@ -50,7 +50,7 @@ def settings(settings_of: SettingsOf) -> Settings:
     stock(settings, MUG=15, RARE=1, FAIL=1)
     put(settings, *ORDERS)
     with running(settings, "inventory", "view", "notification", "analytics"):
-        until(lambda: proven(settings), 60, "all is read")
+        until(lambda: proven(settings), what="all is read")
     return settings
 
 
@@ -74,12 +74,12 @@ def forgotten(settings: Settings, name: str) -> bool:
 
 def replayed(settings: Settings, name: str, target: Target = Target()) -> None:  # noqa: B008
     """Replay, and have the service read again up to the end."""
-    until(lambda: forgotten(settings, name), 20, "the group is empty")
+    until(lambda: forgotten(settings, name), what="the group is empty")
     job = wiring.replay_of(name, settings)
     job.run(job.plan(target))
     assert all(move.before == move.to for move in job.plan(target).moves)
     with running(settings, name):
-        until(lambda: proven(settings), 60, "all is read again")
+        until(lambda: proven(settings), what="all is read again")
 
 
 PAGES = """
@@ -142,14 +142,14 @@ class TestAReplayFromTheBeginning:
         replayed(settings, "inventory")
         put(settings, an_order(("RARE", 1), order_id=99))
         with running(settings, "inventory"):
-            until(lambda: "99" in decided(settings), 30, "it is decided")
+            until(lambda: "99" in decided(settings), what="it is decided")
 
     def test_of_inventory_mends_a_store_that_lost_rows(self, settings: Settings) -> None:
         reserved = rows(settings, "SELECT reserved FROM inventory.stock WHERE sku = 'MUG'")
         with psycopg.connect(settings.dsn()) as connection:
             connection.execute("DELETE FROM inventory.reservation")
             connection.execute("UPDATE inventory.stock SET reserved = 0")
-        until(lambda: forgotten(settings, "inventory"), 20, "the group is empty")
+        until(lambda: forgotten(settings, "inventory"), what="the group is empty")
         job = wiring.replay_of("inventory", settings)
         job.run(job.plan(Target()))
         with running(settings, "inventory"):
@@ -158,8 +158,7 @@ class TestAReplayFromTheBeginning:
                     rows(settings, "SELECT reserved FROM inventory.stock WHERE sku = 'MUG'")
                     == reserved
                 ),
-                30,
-                "reserved again",
+                what="reserved again",
             )
 
 
@@ -195,5 +194,5 @@ class TestAPlan:
     def test_knows_who_is_in_the_group(self, settings: Settings) -> None:
         job = wiring.replay_of("inventory", settings)
         with running(settings, "inventory"):
-            (member,) = until(job.members, 20, "it has joined")
+            (member,) = until(job.members, what="it has joined")
             assert member.startswith(settings.group("inventory"))

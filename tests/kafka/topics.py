@@ -1,5 +1,6 @@
 """Topics of a test's own: write orders to them, read everything that stands in them."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from tests.builders import encode, key_of
 
+READ_WITHIN_S = 60.0
 QUIET = {"log_level": 0}  # What a test does to the broker on purpose is no news.
 
 
@@ -58,7 +60,9 @@ def read(settings: Settings, *topics: str, committed: bool = True) -> list[Messa
         left = {(topic, number) for topic in topics for number in known[topic].partitions}
         consumer.assign([TopicPartition(*partition, 0) for partition in left])
         found: list[Message] = []
+        deadline = time.monotonic() + READ_WITHIN_S
         while left:
+            assert time.monotonic() < deadline, f"no end of {left} after {len(found)} records"
             for message in consumer.consume(1000, 0.05):
                 error = message.error()
                 if error is None:

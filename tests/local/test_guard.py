@@ -141,7 +141,7 @@ class TestGuard:
         try:
             pid = guard.pid
             assert os.getsid(pid) == pid != os.getsid(0)
-            assert wait_until(lambda: start_mark(pid) != "", 5)
+            assert wait_until(lambda: start_mark(pid) != "", 30)
             pages = int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1])
             assert pages * os.sysconf("SC_PAGE_SIZE") < 24 * 1024 * 1024
         finally:

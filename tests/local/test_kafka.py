@@ -45,7 +45,7 @@ def read(servers: str, topic: str, count: int) -> list[bytes | None]:
                 found.extend(record.value() for record in consumer.consume(10, 0.2))
                 or len(found) >= count
             ),
-            20,
+            30,
         )
         return found
     finally:
@@ -56,7 +56,7 @@ def killed(pids: tuple[int, ...]) -> None:
     processes = [process for pid in pids if (process := ProcessId.of(pid))]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not any(process.alive() for process in processes), 5)
+    assert wait_until(lambda: not any(process.alive() for process in processes), 30)
 
 
 def admin(servers: str) -> AdminClient:
@@ -136,8 +136,8 @@ class TestThreeBrokers:
             return found["min.insync.replicas"].value
 
         # Each broker learns it by itself, and which of them is asked is chance.
-        assert wait_until(lambda: copies() == [1, 2, 3], 10)
-        assert wait_until(lambda: in_sync_at_least() == "2", 10)
+        assert wait_until(lambda: copies() == [1, 2, 3], 30)
+        assert wait_until(lambda: in_sync_at_least() == "2", 30)
 
         killed(status.pids[:1])
         assert not kafka.status(home).running

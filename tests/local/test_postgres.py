@@ -17,7 +17,7 @@ def killed(pid: int) -> None:
     process = ProcessId.of(pid)
     assert process is not None
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not process.alive(), 5)
+    assert wait_until(lambda: not process.alive(), 30)
 
 
 class TestPostgres:
@@ -67,7 +67,7 @@ class TestPostgres:
                 connection.rollback()
                 return row == (2,)  # It and this question.
 
-            assert wait_until(sleeps, 5)
+            assert wait_until(sleeps, 30)
         assert status.pid is not None
         killed(status.pid)
         again = postgres.start(home)

@@ -65,7 +65,7 @@ class TestKilledUnderLoad:
         self, service: OrderService
     ) -> None:
         clients = [Client(service, number) for number in range(CLIENTS)]
-        until(lambda: sum(len(client.answered) for client in clients) > 200, 30, "load")
+        until(lambda: sum(len(client.answered) for client in clients) > 200, what="load")
         service.end(signal.SIGKILL)
         for client in clients:
             client.thread.join(20)

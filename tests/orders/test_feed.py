@@ -53,7 +53,7 @@ class Stream:
 @contextmanager
 def listening(service: OrderService, path: str, last_id: str | None = None) -> Iterator[Stream]:
     headers = {} if last_id is None else {"last-event-id": last_id}
-    with service.http.stream("GET", path, headers=headers, timeout=20) as answer:
+    with service.http.stream("GET", path, headers=headers, timeout=60) as answer:
         yield Stream(answer)
 
 

@@ -16,6 +16,7 @@ ORDER = b'{"userId":1,"items":[{"sku":"A","qty":1}]}'
 LINE = b"POST /api/orders HTTP/1.1\r\n"
 HOST = b"Host: localhost\r\n"
 MANY = 500
+PROMPTLY_S = 5  # As spec.md section 3 has it, on a machine that others use too.
 
 _keys: Iterator[int] = count(1)
 
@@ -83,16 +84,16 @@ class TestManyWhoNeverFinish:
     def test_their_headers_are_cut_off_and_others_are_served_meanwhile(
         self, service: OrderService, open_sockets: ExitStack
     ) -> None:
+        began = monotonic()
         silent = [Client(service, open_sockets) for _ in range(MANY)]
         slow = [Client(service, open_sockets, LINE + HOST + b"X-") for _ in range(MANY)]
-        began = monotonic()
         while monotonic() < began + 8:  # More often than any pause that would count as its end.
             for client in slow:
                 client.send(b"a")
-            assert service.place(ITEMS).elapsed.total_seconds() < 1
+            assert service.post(ITEMS).elapsed.total_seconds() < PROMPTLY_S
         assert {client.rest() for client in silent} == {b""}
         assert [client.statuses() for client in slow] == [[408]] * MANY
-        assert monotonic() < began + 15
+        assert monotonic() < began + 30
 
     def test_their_bodies_too(self, service: OrderService, open_sockets: ExitStack) -> None:
         head = LINE + HOST + b"Content-Length: 100\r\n\r\n{"
@@ -105,7 +106,7 @@ class TestManyWhoNeverFinish:
     ) -> None:
         for _ in range(MANY):
             Client(service, open_sockets, LINE + HOST + b"Content-Length: 100\r\n\r\n{").reset()
-        assert service.place(ITEMS).elapsed.total_seconds() < 1
+        assert service.post(ITEMS).elapsed.total_seconds() < PROMPTLY_S
 
     def test_a_connection_that_is_used_stays(
         self, service: OrderService, open_sockets: ExitStack

@@ -10,13 +10,16 @@ import pytest
 
 from orderstream.contract.envelope import header
 from orderstream.contract.events import decode_created
+from orderstream.runtime.publisher import CONFIRM_TIMEOUT_MS
+from orderstream.wiring import CLAIM_PATIENCE_S
 from tests.brokers import OwnKafka
 from tests.conftest import database_copy, own_settings
 from tests.kafka.topics import create, headers_of
 from tests.orders.service import ITEMS, PRODUCT, OrderService, problem_of
 from tests.waiting import together, until
 
-WITHIN_S = 5.0
+PROMISED_S = 5.0
+WITHIN_S = PROMISED_S + 3.0  # On a machine that has much else to do.
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +54,17 @@ def events(service: OrderService, order_id: int | str) -> set[bytes | None]:
 
 
 class TestKafkaSilent:
+    def test_what_an_answer_waits_for_takes_less_than_is_promised(self) -> None:
+        assert CLAIM_PATIENCE_S + CONFIRM_TIMEOUT_MS / 1000 < PROMISED_S
+
     def test_the_outcome_is_unknown_within_5_s_and_a_repeat_is_one_order(
         self, service: OrderService, broker: OwnKafka
     ) -> None:
         brought = PRODUCT | {"orderId": "brought"}
         calls: list[Callable[[], httpx.Response]] = [
-            lambda: service.place(ITEMS),
-            lambda: service.place(brought),
-            lambda: service.place(ITEMS, Idempotency_Key="k"),
+            lambda: service.post(ITEMS),
+            lambda: service.post(brought),
+            lambda: service.post(ITEMS, Idempotency_Key="k"),
         ]
         assert service.place(ITEMS).status_code == 202
         broker.freeze()
@@ -77,9 +83,9 @@ class TestKafkaSilent:
         assert brought_id == "brought"
 
         repeats: list[Callable[[], httpx.Response]] = [
-            lambda: service.place(ITEMS | {"orderId": given}),
-            lambda: service.place(brought),
-            lambda: service.place(ITEMS, Idempotency_Key="k"),
+            lambda: service.post(ITEMS | {"orderId": given}),
+            lambda: service.post(brought),
+            lambda: service.post(ITEMS, Idempotency_Key="k"),
         ]
         for order_id, repeat in zip((given, "brought", keyed), repeats, strict=True):
             assert accepted(repeat)["orderId"] == order_id
@@ -100,7 +106,7 @@ class TestKafkaDead:
         assert "kafka" in unready.json()["faults"]
         assert service.http.get("/healthz").status_code == 200
         broker.start()
-        assert accepted(lambda: service.place(ITEMS))["status"] == "PENDING"
+        assert accepted(lambda: service.post(ITEMS))["status"] == "PENDING"
 
     def test_a_claim_outlives_a_crash_before_its_order_was_in_the_log(
         self, service: OrderService, broker: OwnKafka
@@ -108,13 +114,13 @@ class TestKafkaDead:
         broker.kill()
         refused_at_once(service)
         claimed = PRODUCT | {"orderId": "claimed"}
-        assert problem_of(service.place(claimed)) == (503, "unavailable")
+        assert problem_of(service.post(claimed)) == (503, "unavailable")
         service.end(signal.SIGKILL)
         broker.start()
         service.start()
         other = service.place(claimed | {"quantity": 9})
         assert problem_of(other) == (409, "conflict")
-        assert accepted(lambda: service.place(claimed))["orderId"] == "claimed"
+        assert accepted(lambda: service.post(claimed))["orderId"] == "claimed"
         (record,) = service.records("claimed")
         assert decode_created(record.value()).items[0].qty == PRODUCT["quantity"]
 
@@ -123,7 +129,7 @@ def refused_at_once(service: OrderService) -> None:
     """Wait until the service knows that Kafka is away; each answer until then comes in time."""
 
     def refused() -> bool:
-        took, answer = timed(lambda: service.place(ITEMS))
+        took, answer = timed(lambda: service.post(ITEMS))
         assert took < WITHIN_S
         assert answer.headers["retry-after"]
         return problem_of(answer) == (503, "unavailable")
@@ -139,4 +145,4 @@ def accepted(place: Callable[[], httpx.Response]) -> dict[str, Any]:
         assert answer.status_code in (202, 503), answer.text
         return answer.json() if answer.status_code == 202 else None
 
-    return until(look, 30, "the order is accepted")
+    return until(look, what="the order is accepted")

@@ -67,8 +67,8 @@ class TestALoopThatGetsOn:
 
         beating.run = run
         beating.beat = monotonic()
-        service = running(beating, stuck_s=0.3, give_up=codes.append)
-        assert not over.wait(0.8)
+        service = running(beating, stuck_s=1.0, give_up=codes.append)
+        assert not over.wait(1.5)
         over.set()
         service.stop()
         assert codes == []

@@ -79,7 +79,7 @@ class SecureKafka:
         subprocess.run(tool, check=True, capture_output=True)
         server = launch(node, cache, heap_mb=384)
         try:
-            until(self._answers, 40, "the broker answers")
+            until(self._answers, what="the broker answers")
             yield self
         finally:
             end([server], with_signal=signal.SIGTERM, within_s=10)

@@ -42,7 +42,7 @@ def serving(
     """Run services, each until it is ready at its address, and end them; logs are `NAME.log`."""
     with starting(given, list(services), folder) as processes:
         for name, address in services.items():
-            until(lambda at=address: _ready(at), 40, f"{name} is ready")
+            until(lambda at=address: _ready(at), what=f"{name} is ready")
         yield processes
 
 

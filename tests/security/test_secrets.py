@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_without_it(
         def said() -> bool:
             return processes["inventory"].poll() is not None or tells_of_it(port)
 
-        until(said, 20, "it ends, or says why it waits")
+        until(said, what="it ends, or says why it waits")
     assert holding(log.read_text()) == []
 
 

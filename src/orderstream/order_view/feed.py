@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -88,8 +89,11 @@ class Feed:
         self._of_all: set[Listener] = set()
         self._of_order: defaultdict[bytes, set[Listener]] = defaultdict(set)
         self._listeners = 0
+        self._came = 0  # Listeners ever.
         self._at: Positions = {}  # Up to here everything was handed out.
         self._unfollow: Callable[[], None] | None = None
+        self._following: object = None  # Which time; what an earlier one still brings is too late.
+        self._letting_go: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._catching_up = asyncio.Semaphore(CATCHING_UP_MAX)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,8 +143,7 @@ class Feed:
         self._closed = True
         for listener in [*self._of_all, *(one for some in self._of_order.values() for one in some)]:
             listener.end()
-        async with self._changing:
-            await self._unfollow_now()
+        await self._let_go()
 
     # Listening -----------------------------------------------------------------------------
 
@@ -153,8 +156,13 @@ class Feed:
                 raise Unavailable("the service is about to end")
             if self._unfollow is None:
                 self._loop = asyncio.get_running_loop()
-                self._at, self._unfollow = await asyncio.to_thread(self._follow, self._on_records)
+                self._following, self._at = time, early = object(), {}
+                begins, self._unfollow = await asyncio.to_thread(
+                    self._follow, partial(self._on_records, time)
+                )
+                self._at = begins | early  # Records may have come before this line.
             self._listeners += 1
+            self._came += 1
             group.add(listener)
         try:
             yield listener
@@ -164,13 +172,17 @@ class Feed:
                 self._of_order.pop(order_key.encode(), None)
             self._listeners -= 1
             if not self._listeners:
-                async with self._changing:
-                    await self._unfollow_now()
+                # Not here: a listener who went is cancelled anew at each await.
+                task = asyncio.create_task(self._let_go())
+                self._letting_go.add(task)
+                task.add_done_callback(self._letting_go.discard)
 
-    async def _unfollow_now(self) -> None:
-        if self._unfollow is not None and (self._closed or not self._listeners):
-            unfollow, self._unfollow = self._unfollow, None
-            await asyncio.to_thread(unfollow)
+    async def _let_go(self) -> None:
+        """Follow the log no longer, unless somebody listens again."""
+        async with self._changing:
+            if self._unfollow is not None and (self._closed or not self._listeners):
+                unfollow, self._unfollow, self._following = self._unfollow, None, None
+                await asyncio.to_thread(unfollow)
 
     async def _missed(self, begins: Positions, ends: Positions) -> AsyncIterator[list[Seen]]:
         """Give what was said between a listener's last time and now."""
@@ -193,15 +205,18 @@ class Feed:
 
     # In the thread that follows the log ----------------------------------------------------
 
-    def _on_records(self, records: Sequence[Record]) -> None:
+    def _on_records(self, following: object, records: Sequence[Record]) -> None:
         assert self._loop is not None
-        wanted = records if self._of_all else [r for r in records if r.key() in self._of_order]
-        events = self._decoded(wanted)
+        came = self._came
+        events = self._decoded(self._wanted(records))
         at = {_partition(record): (record.offset() or 0) + 1 for record in records}
         try:
-            self._loop.call_soon_threadsafe(self._hand_out, events, at)
+            self._loop.call_soon_threadsafe(self._hand_out, following, records, came, events, at)
         except RuntimeError:  # The loop has ended, and with it everybody who listened.
             log.debug("nobody listens any more")
+
+    def _wanted(self, records: Sequence[Record]) -> Sequence[Record]:
+        return records if self._of_all else [r for r in records if r.key() in self._of_order]
 
     def _decoded(self, records: Sequence[Record]) -> list[Seen]:
         events: list[Seen] = []
@@ -212,7 +227,20 @@ class Feed:
                 continue  # The view passes over it too.
         return events
 
-    def _hand_out(self, events: list[Seen], at: Positions) -> None:
+    # In the event loop ---------------------------------------------------------------------
+
+    def _hand_out(
+        self,
+        following: object,
+        records: Sequence[Record],
+        came: int,
+        events: Sequence[Seen],
+        at: Positions,
+    ) -> None:
+        if following is not self._following:
+            return
+        if came != self._came:  # For somebody who came since they were decoded.
+            events = self._decoded(self._wanted(records))
         self._at |= at
         if not events:
             return
