@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import (
@@ -23,13 +23,9 @@ from orderstream.runtime.broker_kafka import error_of
 from orderstream.runtime.clients import Asker
 
 TIMEOUT_S = 5.0
-MOVED_WITHIN_S = 0.1
 REACH_TIMEOUT_S = 1.0
 REACH_FRESH_S = 1.0
 RECORD_BYTES_MAX = 2_097_152  # Twice Kafka's default: a dead letter is a record with more headers.
-
-# A leader is being chosen, or was: soon somebody knows better.
-_MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
 @dataclass(frozen=True)
@@ -181,19 +177,15 @@ class Admin:
         wanted = {TopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
-        deadline = monotonic() + TIMEOUT_S
-        while True:
-            futures = self._client.list_offsets(
-                wanted,
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=TIMEOUT_S,
-            )
-            try:
-                return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
-            except KafkaException as error:
-                if error_of(error).code() not in _MOVING or monotonic() > deadline:
-                    raise Unavailable(f"offsets: {error_of(error).str()}") from error
-                sleep(MOVED_WITHIN_S)
+        futures = self._client.list_offsets(
+            wanted,
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=TIMEOUT_S,
+        )
+        try:
+            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
+        except KafkaException as error:
+            raise Unavailable(f"offsets: {error_of(error).str()}") from error
 
     def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the first offset of each partition; above 0, something was deleted."""
