@@ -126,7 +126,7 @@ def installation(at: Path) -> Iterator[Installation]:
 
     It is not ready yet when this gives it: see `wait_until_ready`.
     """
-    env = _environment(at / "home")
+    env = environment(at / "home")
     with (at / "up.log").open("ab") as log:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -143,7 +143,8 @@ def installation(at: Path) -> Iterator[Installation]:
         _end(process)
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
+    """Return ours without its settings, for an installation in this folder on free ports."""
     ours = ("ORDERSTREAM_", "KAFKA_", "DATABASE_URL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*wiring.SERVICES, "kafka")]

@@ -10,6 +10,7 @@ from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
+from schemathesis.generation.hypothesis.examples import generate_one
 from schemathesis.specs.openapi import checks
 
 CHECKS = [
@@ -18,15 +19,18 @@ CHECKS = [
     checks.response_schema_conformance,
 ]
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+REFUSED = {400, 422}
 Seen = dict[str, set[int]]
 
 
 def fuzz(url: str, examples: int, fewer: Callable[[str], int] = lambda _: 1) -> Seen:
     """Send so many requests of either kind to each operation; return the statuses by operation.
 
-    `fewer` says, for an operation's path, how many times fewer it is to get.
+    The document's own examples come first. `fewer` says, for an operation's path, how many times
+    fewer it is to get.
 
-    AssertionError where an answer is a 5xx other than 503, or not what the document says.
+    AssertionError where an example is refused, or an answer is a 5xx other than 503 or not what
+    the document says.
     """
     seen: Seen = {}
     with requests.Session() as session:
@@ -37,9 +41,13 @@ def fuzz(url: str, examples: int, fewer: Callable[[str], int] = lambda _: 1) -> 
             operation = result.ok()
             name = f"{operation.method.upper()} {operation.path}"
             number = examples // fewer(operation.path)
+            found = seen.setdefault(name, set())
+            for example in operation.get_strategies_from_examples(headers={}):
+                case = generate_one(example)
+                found.add(ask(case, url, session))
+                assert not found & REFUSED, f"{name} refuses an example: {case.body!r}"
             for mode in MODES:
                 case = operation.as_strategy(generation_mode=mode)
-                found = seen.setdefault(name, set())
                 _try(case, number, lambda case, found=found: found.add(ask(case, url, session)))
     return seen
 

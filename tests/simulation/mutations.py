@@ -20,12 +20,10 @@ from tests.simulation.world import Engine, World
 
 
 class OffsetsBeforeStore(Loop):
-    def _handle(self, reads: Sequence[Any]) -> list[Output]:
+    def _handle(self, reads: Sequence[Any], after: Positions) -> list[Output]:
         if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
-            records = [record for record, _ in reads]
-            at = {(r.topic(), r.partition()): r.offset() + 1 for r in records}
-            self._publish([], at)
-        return super()._handle(reads)
+            self._publish([], after)
+        return super()._handle(reads, after)
 
 
 class OutputsWithoutOffsets(Loop):

@@ -83,3 +83,11 @@ class TestFind:
         assert len(notices.find(None, "SENT", 10)) == 2
         assert notices.find(None, "FAILED", 10) == []
         assert len(notices.find(None, None, 1)) == 1
+
+    def test_those_of_one_moment_have_one_order_however_they_came(self, database: Database) -> None:
+        add(database, notice(2), notice(3))
+        add(database, notice(2), channel="mail")
+        add(database, notice(4), notice(1))
+        found = PostgresNotices(database).find(None, None, 10)
+        named = [(row["orderId"], row["channel"]) for row in found]
+        assert named == [("4", "log"), ("3", "log"), ("2", "log"), ("2", "mail"), ("1", "log")]

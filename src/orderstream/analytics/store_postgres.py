@@ -1,8 +1,8 @@
 """Counts in PostgreSQL."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 
@@ -10,7 +10,7 @@ from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
 from orderstream.contract.envelope import rfc3339
 from orderstream.runtime.database import Database, pg_array
 
-NAMES = tuple(fact.name or "" for fact in OUTCOMES)
+NAMES = tuple(fact.name for fact in OUTCOMES)
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
 FACTS = "SELECT order_id, facts FROM counted WHERE order_id = ANY(%s::text[])"
 REMEMBER = """
@@ -59,25 +59,13 @@ class PostgresCounts:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
         if not changes.facts:
             return
-        orders = sorted(changes.facts)
-        tx.execute(REMEMBER, (pg_array(orders), pg_array(changes.facts[key] for key in orders)))
-        tx.execute(PER_OUTCOME, (list(changes.outcomes), list(changes.outcomes.values())))
-        tx.execute(
-            PER_MINUTE,
-            (
-                [minute for minute, _ in changes.per_minute],
-                [outcome for _, outcome in changes.per_minute],
-                list(changes.per_minute.values()),
-            ),
-        )
-        skus = sorted(changes.sold.keys() | changes.lost.keys())
-        if skus:
-            tx.execute(
-                PER_SKU,
-                (skus, [changes.sold[sku] for sku in skus], [changes.lost[sku] for sku in skus]),
-            )
-        if changes.latency:
-            tx.execute(LATENCY, (list(changes.latency), list(changes.latency.values())))
+        minutes = ((minute, name, orders) for (minute, name), orders in changes.per_minute.items())
+        skus = changes.sold.keys() | changes.lost.keys()
+        _write(tx, REMEMBER, sorted(changes.facts.items()))
+        _write(tx, PER_OUTCOME, changes.outcomes.items())
+        _write(tx, PER_MINUTE, minutes)
+        _write(tx, PER_SKU, ((sku, changes.sold[sku], changes.lost[sku]) for sku in skus))
+        _write(tx, LATENCY, changes.latency.items())
 
     def summary(self) -> dict[str, Any]:
         """See CountStore."""
@@ -110,3 +98,11 @@ class PostgresCounts:
         with self._database.transaction() as tx:
             rows = tx.execute(TOP, (limit,)).fetchall()
         return [{"sku": sku, "sold": sold, "lost": lost} for sku, sold, lost in rows]
+
+
+def _write(
+    tx: Connection, statement: LiteralString, rows: Iterable[tuple[str | int | datetime, ...]]
+) -> None:
+    columns = [pg_array(column) for column in zip(*rows, strict=True)]
+    if columns:
+        tx.execute(statement, columns)

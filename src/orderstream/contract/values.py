@@ -11,7 +11,9 @@ SKU_LENGTH_MAX = 64
 NUMBER_MAX = 2**53 - 1  # The largest whole number that every JSON reader keeps exactly.
 
 # C0 and C1 control characters, and the separators that would break a log line or a Kafka key.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+_CONTROL = re.compile(f"[{_CONTROL_CHARACTERS}]")
+NO_CONTROL_CHARACTERS = f"^[^{_CONTROL_CHARACTERS}]*$"  # As JSON Schema says it.
 
 
 class Line(Struct, frozen=True, gc=False):

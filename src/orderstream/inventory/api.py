@@ -5,7 +5,7 @@ import io
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -17,9 +17,11 @@ from orderstream.runtime.web import Problem, json_response, read_body
 ON_HAND_MAX = 10**12
 CSV_BYTES_MAX = 16 << 20
 
+_CSV = {"schema": {"type": "string"}, "example": "sku,onHand\nABC-001,10\nABC-002,0\n"}
 _WHOLE_NUMBER = re.compile("[0-9]{1,13}")
 
-OnHand = Annotated[int, Field(ge=0, le=ON_HAND_MAX, strict=True)]
+OnHand = Annotated[int, Field(ge=0, le=ON_HAND_MAX, strict=True, examples=[10])]
+OfSku = Annotated[str, Path(examples=["ABC-001"])]
 
 
 class NewLevel(BaseModel):
@@ -31,7 +33,7 @@ class NewLevel(BaseModel):
 class Adjustment(BaseModel):
     """What came in (+) or went out (-)."""
 
-    change: Annotated[int, Field(ge=-ON_HAND_MAX, le=ON_HAND_MAX, strict=True)]
+    change: Annotated[int, Field(ge=-ON_HAND_MAX, le=ON_HAND_MAX, strict=True, examples=[5])]
 
 
 def stock_routes(store: StockStore) -> APIRouter:
@@ -55,25 +57,25 @@ def stock_routes(store: StockStore) -> APIRouter:
 
     # A SKU may have slashes, so the order of these counts: the list, then adjust, then the SKU.
     @routes.post("/api/stock/{sku:path}/adjust", summary="Add to what is on hand, or take away")
-    def adjust_stock(sku: str, adjustment: Adjustment) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def adjust_stock(sku: OfSku, adjustment: Adjustment) -> Response:  # pyright: ignore[reportUnusedFunction]
         try:
             return json_response(shown(_known(sku, store.adjust(sku, adjustment.change))))
         except TooFew as error:
             raise _conflict(error) from None
 
     @routes.get("/api/stock/{sku:path}", summary="On hand, reserved and available")
-    def get_stock(sku: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def get_stock(sku: OfSku) -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response(shown(_known(sku, store.level(sku))))
 
     @routes.put("/api/stock/{sku:path}", summary="Set what is on hand")
-    def put_stock(sku: str, level: NewLevel) -> Response:  # pyright: ignore[reportUnusedFunction]
+    def put_stock(sku: OfSku, level: NewLevel) -> Response:  # pyright: ignore[reportUnusedFunction]
         _check(sku, "sku")
         return json_response(shown(_set(store, [(sku, level.onHand)])[0]))
 
     @routes.post(
         "/api/stock:import",
         summary="Set many at once from CSV (sku,onHand), all or none",
-        openapi_extra={"requestBody": {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+        openapi_extra={"requestBody": {"content": {"text/csv": _CSV}}},
     )
     async def import_stock(request: HttpRequest) -> Response:  # pyright: ignore[reportUnusedFunction]
         levels = read_csv(await read_body(request, CSV_BYTES_MAX))

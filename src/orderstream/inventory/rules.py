@@ -71,11 +71,11 @@ Free = dict[str, int]  # SKU -> what is on hand and not reserved; a SKU nobody s
 def reserve(order: Wanted, free: Free, now: datetime) -> Outcome:
     """Take every line of the order from stock, or none of them; `free` is changed accordingly."""
     wanted = quantities_by_sku(order.lines)  # Two lines may name one SKU.
-    short = tuple(sku for sku, quantity in wanted.items() if free.get(sku, 0) < quantity)
+    short = [sku for sku, quantity in wanted.items() if free.get(sku, 0) < quantity]
     if short:
         unknown = any(sku not in free for sku in short)
         reason: RejectionReason = "UNKNOWN_SKU" if unknown else "OUT_OF_STOCK"
-        return Outcome(order.order_key, wanted, reason, short, now)
+        return Outcome(order.order_key, wanted, reason, tuple(short), now)
     for sku, quantity in wanted.items():
         free[sku] -= quantity
     return Outcome(order.order_key, wanted, None, (), now)
@@ -155,5 +155,5 @@ def refuse_drill(orders: Iterable[Wanted], drill_sku: str) -> None:
     if not drill_sku:
         return
     for order in orders:
-        if any(line.sku == drill_sku for line in order.lines):
+        if drill_sku in [line.sku for line in order.lines]:
             raise DrillFailure(f"order {order.order_key} asks for the drill SKU {drill_sku}")

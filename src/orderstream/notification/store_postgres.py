@@ -22,7 +22,7 @@ FIND = """
     SELECT event_id, channel, order_id, user_id, status, text, created_at FROM notice
     WHERE (%(order)s::text IS NULL OR order_id = %(order)s)
         AND (%(status)s::text IS NULL OR status = %(status)s)
-    ORDER BY created_at DESC LIMIT %(limit)s
+    ORDER BY created_at DESC, event_id DESC, channel LIMIT %(limit)s
 """
 
 

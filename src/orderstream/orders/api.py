@@ -1,7 +1,8 @@
-"""Orders over HTTP. The POST is a raw ASGI route: no framework between a client and Kafka.
+"""Orders over HTTP. No framework stands between a client's POST and Kafka.
 
-It is the hot path: FastAPI's own route costs five times as much (design.md section 6). Everything
-else about the service is FastAPI, this route's place in /docs included.
+It is the hot path: FastAPI's own route costs five times as much (design.md section 6), and ASGI
+as much again as the rest (docs/performance.md). Everything else about the service is FastAPI,
+this route's place in /docs included.
 """
 
 import asyncio
@@ -12,22 +13,26 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import structlog
 from fastapi import FastAPI
 from msgspec.structs import replace
 from prometheus_client import Counter
 
 from orderstream.contract.errors import Malformed, Unavailable
-from orderstream.orders.desk import Conflict, Desk, Gone, Unknown
+from orderstream.orders.desk import Accepted, Conflict, Desk, Gone, Unknown
 from orderstream.orders.rules import (
     BODY_BYTES_MAX,
+    IDEMPOTENCY_KEY_LENGTH_MAX,
     NotJson,
     OrderOfItem,
     OrderOfProduct,
     OrderWithItems,
+    Request,
     idempotency_key_fault,
     parse,
 )
 from orderstream.runtime.described import problem_answer
+from orderstream.runtime.direct import Answer, DirectRoute, Headers
 from orderstream.runtime.keys import Caller, Keys
 from orderstream.runtime.web import (
     PROBLEM_JSON,
@@ -41,12 +46,14 @@ from orderstream.runtime.web import (
 PATHS = ("/api/orders", "/orders")
 WAIT_MAX_S = 30.0
 BODY_TIMEOUT_S = 10.0
-LOOK_EVERY_S = 1.0
 PLACED_BY = ("client", "operator")
 
 WaitDecided = Callable[[str, float], Awaitable[dict[str, Any] | None]]
-Headers = list[tuple[bytes, bytes]]
+_Answer = tuple[int, Headers, bytes]
 
+log = structlog.get_logger("orderstream.orders")
+
+_encode = msgspec.json.Encoder().encode
 _answers = Counter("orderstream_orders", "POSTed orders by answer", ["status"])
 _JSON: Headers = [(b"content-type", b"application/json")]
 _PROBLEM: Headers = [(b"content-type", PROBLEM_JSON.encode())]
@@ -57,12 +64,15 @@ class _TooLarge(Exception):
     pass
 
 
-class _TooSlow(Exception):
+class _BadKey(Exception):
     pass
 
 
 class OrdersApi:
-    """The whole order service: POST here, everything else in the FastAPI app behind it."""
+    """The whole order service: POST here, everything else in the FastAPI app behind it.
+
+    It is an ASGI app, which any server can run; ours hands a POST over by `direct`, without ASGI.
+    """
 
     def __init__(
         self,
@@ -78,7 +88,14 @@ class OrdersApi:
         self._wait_decided = wait_decided
         self._in_flight_max = in_flight_max
         self._in_flight = 0
-        self._bodies = _Bodies()
+        self._placing: set[asyncio.Task[None]] = set()  # Held, so that none is lost.
+        self.direct = DirectRoute(
+            frozenset(path.encode() for path in PATHS),
+            self.place,
+            BODY_BYTES_MAX,
+            BODY_TIMEOUT_S,
+            lambda answer: _answer(answer, _too_large()),
+        )
         _document(app)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -86,83 +103,146 @@ class OrdersApi:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
             await self._app(scope, receive, send)
             return
-        status, headers, body = await self._answer(scope["headers"], receive)
-        _answered(status).inc()
+        answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _body(receive)
+        except _TooLarge:
+            answered.set_result(_too_large())
+        except TimeoutError:
+            answered.set_result(_too_slow())
+        except NotJson as error:
+            answered.set_result(_failure(error))
+        else:
+
+            def answer(status: int, headers: Headers, body: bytes) -> None:
+                answered.set_result((status, headers, body))
+
+            self.place(scope["headers"], body, answer)
+        status, headers, body = await answered
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, headers: Headers, receive: Any) -> tuple[int, Headers, bytes]:
-        key = prefer = traceparent = host = origin = None
-        for name, value in headers:
-            if name == b"content-length" and int(value) > BODY_BYTES_MAX:
-                return _too_large()
-            if name == b"idempotency-key":
-                key = value.decode("latin-1")
-                if fault := idempotency_key_fault(key):
-                    said = f"Idempotency-Key {fault}"
-                    return _refused(400, "invalid-key", said, field="Idempotency-Key")
-            elif name == b"prefer":
-                prefer = value
-            elif name == b"traceparent":
-                traceparent = value
-            elif name == b"host":
-                host = value
-            elif name == b"origin":
-                origin = value
+    def place(self, headers: Headers, body: bytes, answer: Answer) -> None:
+        """Place one order and answer once: at once what is refused, later what is accepted."""
+        try:
+            refusal = self._place(headers, body, answer)
+        except Exception as error:  # noqa: BLE001 - each has its answer
+            refusal = _failure(error)
+        if refusal is not None:
+            _answer(answer, refusal)
+
+    def _place(self, headers: Headers, body: bytes, answer: Answer) -> _Answer | None:
+        """Return a refusal; None when the order is on its way."""
+        given = dict(headers)  # The last of each name.
         keys, caller = self._keys, None
-        if fault := foreign_fault(host, origin, keyed=keys is not None):
+        if fault := foreign_fault(given.get(b"host"), given.get(b"origin"), keyed=keys is not None):
             return _refused(403, "foreign", fault)
         if keys is not None:
             caller = keys.caller(headers)
             if refusal := _refusal(keys, caller):
                 return refusal
-        try:
-            body = await self._bodies.read(receive)
-            if self._in_flight >= self._in_flight_max:
-                return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
+        key = _idempotency_key(given.get(b"idempotency-key"))
+        if self._in_flight >= self._in_flight_max:
+            return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
+        order = parse(body)
+        if caller is not None:
+            order = replace(order, owner=caller.name)
+        traceparent = given.get(b"traceparent")
+        prefer = given.get(b"prefer")
+
+        def settled(result: Accepted | BaseException) -> None:
+            self._in_flight -= 1
+            _answer(
+                answer,
+                _accepted(result) if isinstance(result, Accepted) else _failure(result),
+            )
+
+        if key is prefer is None and self._desk.accept_now(order, traceparent, settled):
             self._in_flight += 1
+            return None
+        self._in_flight += 1
+        task = asyncio.ensure_future(self._place_slowly(order, key, traceparent, prefer, answer))
+        self._placing.add(task)
+        task.add_done_callback(self._placing.discard)
+        return None
+
+    async def _place_slowly(
+        self,
+        order: Request,
+        key: str | None,
+        traceparent: bytes | None,
+        prefer: bytes | None,
+        answer: Answer,
+    ) -> None:
+        """Place an order that something has to be asked for first, or waited for afterwards."""
+        try:
             try:
-                order = parse(body)
-                if caller is not None:
-                    order = replace(order, owner=caller.name)
                 result = await self._desk.accept(order, key, traceparent)
             finally:
                 self._in_flight -= 1
-        except _TooLarge:
-            return _too_large()
-        except _TooSlow:
-            status, headers, body = _refused(
-                408, "too-slow", f"An order must be sent within {BODY_TIMEOUT_S:g} s."
-            )
-            return status, [*headers, (b"connection", b"close")], body
-        except NotJson as error:
+            said = _outcome(result)
+            if isinstance(result, Accepted) and (seconds := wait_seconds(prefer)) is not None:
+                page = await self._wait_decided(str(result.order_id), seconds)
+                if page is not None:
+                    said = 200, [*_JSON, _location(result.order_id)], msgspec.json.encode(page)
+        except Exception as error:  # noqa: BLE001 - each has its answer
+            said = _failure(error)
+        _answer(answer, said)
+
+
+def _answer(answer: Answer, said: _Answer) -> None:
+    _answered(said[0]).inc()
+    answer(*said)
+
+
+def _idempotency_key(given: bytes | None) -> str | None:
+    if given is None:
+        return None
+    key = given.decode("latin-1")
+    if fault := idempotency_key_fault(key):
+        raise _BadKey(f"Idempotency-Key {fault}")
+    return key
+
+
+def _outcome(result: Accepted | Conflict | Gone) -> _Answer:
+    if isinstance(result, Accepted):
+        return _accepted(result)
+    if isinstance(result, Conflict):
+        status = 422 if result.name == "Idempotency-Key" else 409
+        return _refused(status, "conflict", result.message, field=result.name)
+    said = f"Nothing is left of {', '.join(result.skus)}: the order was not accepted."
+    return _refused(409, "out-of-stock", said, short=result.skus)
+
+
+def _accepted(result: Accepted) -> _Answer:
+    headers = [*_JSON, _location(result.order_id)]
+    if result.replayed:
+        headers.append((b"idempotent-replayed", b"true"))
+    return 202, headers, _encode({"orderId": result.order_id, "status": "PENDING"})
+
+
+def _failure(error: BaseException) -> _Answer:
+    """Return the answer to a POST that ended in an error."""
+    match error:
+        case _BadKey():
+            return _refused(400, "invalid-key", str(error), field="Idempotency-Key")
+        case NotJson():
             return _refused(400, "not-json", str(error))
-        except Malformed as error:
+        case Malformed():
             return _refused(422, "invalid-order", str(error), field=error.field)
-        except Unknown as error:
+        case Unknown():
             said = f"{error}. Whether the order was accepted is unknown. {error.todo}"
             return _refused(503, "outcome-unknown", said, orderId=error.order_id)
-        except Unavailable as error:
+        case Unavailable():
             return _refused(503, "unavailable", f"The order was not accepted: {error}")
-        if isinstance(result, Conflict):
-            status = 422 if result.name == "Idempotency-Key" else 409
-            return _refused(status, "conflict", result.message, field=result.name)
-        if isinstance(result, Gone):
-            said = f"Nothing is left of {', '.join(result.skus)}: the order was not accepted."
-            return _refused(409, "out-of-stock", said, short=result.skus)
-        order_id = result.order_id
-        if prefer is not None and (seconds := wait_seconds(prefer)) is not None:
-            page = await self._wait_decided(str(order_id), seconds)
-            if page is not None:
-                return 200, [*_JSON, _location(order_id)], msgspec.json.encode(page)
-        answer = [*_JSON, _location(order_id)]
-        if result.replayed:
-            answer.append((b"idempotent-replayed", b"true"))
-        return 202, answer, msgspec.json.encode({"orderId": order_id, "status": "PENDING"})
+        case _:
+            log.error("an order could not be placed", exc_info=error)
+            return _refused(500, "internal", "Something went wrong here; it is in the log.")
 
 
-def _refusal(keys: Keys, caller: Caller | None) -> tuple[int, Headers, bytes] | None:
+def _refusal(keys: Keys, caller: Caller | None) -> _Answer | None:
     """Return why the caller may not place an order now, or None: then it has taken its turn."""
     if caller is None:
         status, headers, body = _refused(401, "unauthorized", UNAUTHORIZED)
@@ -174,44 +254,6 @@ def _refusal(keys: Keys, caller: Caller | None) -> tuple[int, Headers, bytes] | 
         status, headers, body = _refused(429, "rate-limited", said)
         return status, [*headers, (b"retry-after", b"%d" % ceil(wait_s))], body
     return None
-
-
-class _Bodies:
-    """Reads bodies, none for longer than BODY_TIMEOUT_S.
-
-    One timer looks after all of them: one for each would cost a tenth of the whole request.
-    """
-
-    def __init__(self) -> None:
-        self._until: dict[asyncio.Task[Any], float] = {}  # In order of their time.
-        self._looking = False
-
-    async def read(self, receive: Any) -> bytes:
-        """Return the body. Raises _TooLarge or _TooSlow."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        self._until[task] = loop.time() + BODY_TIMEOUT_S
-        if not self._looking:
-            self._looking = True
-            loop.call_later(LOOK_EVERY_S, self._look, loop)
-        try:
-            return await _body(receive)
-        except asyncio.CancelledError:
-            if task in self._until:  # It was not for being slow.
-                raise
-            task.uncancel()
-            raise _TooSlow from None
-        finally:
-            self._until.pop(task, None)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for task in [task for task, until in self._until.items() if until <= now]:
-            del self._until[task]
-            task.cancel()
-        self._looking = bool(self._until)
-        if self._looking:
-            loop.call_later(LOOK_EVERY_S, self._look, loop)
 
 
 async def _body(receive: Any) -> bytes:
@@ -229,9 +271,9 @@ async def _body(receive: Any) -> bytes:
     return body
 
 
-def wait_seconds(prefer: bytes) -> float | None:
+def wait_seconds(prefer: bytes | None) -> float | None:
     """Return how long a `Prefer: wait=5` is willing to wait (RFC 7240), at most 30 s."""
-    for part in prefer.split(b","):
+    for part in (prefer or b"").split(b","):
         name, _, value = part.partition(b";")[0].partition(b"=")
         if name.strip().lower() == b"wait" and value.strip().isdigit():
             return min(float(value), WAIT_MAX_S)
@@ -242,7 +284,14 @@ def _location(order_id: int | str) -> tuple[bytes, bytes]:
     return b"location", f"/api/orders/{quote(str(order_id), safe='')}".encode()
 
 
-def _too_large() -> tuple[int, Headers, bytes]:
+def _too_slow() -> _Answer:
+    status, headers, body = _refused(
+        408, "too-slow", f"An order must be sent within {BODY_TIMEOUT_S:g} s."
+    )
+    return status, [*headers, (b"connection", b"close")], body
+
+
+def _too_large() -> _Answer:
     return _refused(413, "too-large", f"An order may have at most {BODY_BYTES_MAX} bytes.")
 
 
@@ -251,7 +300,7 @@ def _answered(status: int) -> Counter:
     return _answers.labels(str(status))
 
 
-def _refused(status: int, kind: str, detail: str, **more: object) -> tuple[int, Headers, bytes]:
+def _refused(status: int, kind: str, detail: str, **more: object) -> _Answer:
     headers = _TRY_AGAIN if status == 503 else _PROBLEM
     return status, headers, problem(status, kind, detail, **more)
 
@@ -273,13 +322,29 @@ def _document(app: FastAPI) -> None:
     app.openapi = openapi
 
 
+_EXAMPLES: dict[str, Any] = {
+    "items": {
+        "summary": "Any number of goods; the order gets a number",
+        "value": {"userId": 42, "items": [{"sku": "ABC-001", "qty": 2}]},
+    },
+    "product": {
+        "summary": "One product, and an id of your own",
+        "value": {"orderId": "1001", "productId": "P-1", "quantity": 2},
+    },
+    "item": {
+        "summary": "One item, and an id of your own",
+        "value": {"order_id": "1002", "user_id": "u1", "item": "laptop", "quantity": 1},
+    },
+}
+
+
 def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
     def accepted(description: str) -> dict[str, Any]:
         schema = {"type": "object", "required": ["orderId", "status"]}
         return {"description": description, "content": {"application/json": {"schema": schema}}}
 
-    def header(name: str, description: str) -> dict[str, Any]:
-        schema = {"type": "string"}
+    def header(name: str, description: str, **more: object) -> dict[str, Any]:
+        schema = {"type": "string"} | more
         return {"name": name, "in": "header", "description": description, "schema": schema}
 
     return {
@@ -288,12 +353,19 @@ def _operation(references: list[dict[str, Any]]) -> dict[str, Any]:
         "description": "Answered once Kafka has the order on every in-sync replica.",
         "operationId": "place_order",
         "parameters": [
-            header("Idempotency-Key", "Same key and same order: one order, the same answer."),
+            header(
+                "Idempotency-Key",
+                "Same key and same order: one order, the same answer.",
+                minLength=1,
+                maxLength=IDEMPOTENCY_KEY_LENGTH_MAX,
+            ),
             header("Prefer", "`wait=5`: wait up to so many seconds for the decision."),
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"oneOf": references}}},
+            "content": {
+                "application/json": {"schema": {"oneOf": references}, "examples": _EXAMPLES}
+            },
         },
         "responses": {
             "200": accepted("Decided while you waited: the order's page"),

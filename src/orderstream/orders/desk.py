@@ -6,12 +6,13 @@ unless the client brought an order id or a key of its own, which is then claimed
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 from msgspec import UNSET
 
-from orderstream.contract.envelope import Envelope, event_id
+from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.orders.empties import Empties
@@ -57,6 +58,9 @@ class Unknown(OutcomeUnknown):
         self.todo = todo
 
 
+Settled = Callable[[Accepted | BaseException], None]
+
+
 class Desk:
     """Accepts orders for one event loop."""
 
@@ -77,6 +81,7 @@ class Desk:
         self._envelope = Envelope("order.created", "/orderstream/orders")
         self._ids: deque[int] = deque()
         self._refill: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Future[Unknown]] = set()  # Held, so that none is lost.
         self._claims: dict[str, tuple[Claim, asyncio.Future[Held | None]]] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._published: set[str] = set()
@@ -100,6 +105,31 @@ class Desk:
                 raise await self._unknown(order_id, request, error) from error
             return Accepted(order_id)
         return await self._accept_claimed(request, key, traceparent)
+
+    def accept_now(self, request: Request, traceparent: bytes | None, settled: Settled) -> bool:
+        """Accept an order without an id or a key of its own, without a task of its own.
+
+        Returns False, with nothing done, where there is something to wait for before it can be
+        sent: then it is `accept`'s. Raises Unavailable: not accepted. `settled` is called in the
+        event loop, later; what went wrong by then, such as Unknown, is handed to it.
+        """
+        if request.order_id is not None or not self._ids:
+            return False
+        if self._empties is not None and self._empties.doubts([i.sku for i in request.items]):
+            return False
+        order_id = self._take_id()
+
+        def confirmed(error: OutcomeUnknown | None) -> None:
+            if error is None:
+                settled(Accepted(order_id))
+            else:
+                telling = asyncio.ensure_future(self._unknown(order_id, request, error))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+                telling.add_done_callback(lambda told: settled(told.exception() or told.result()))
+
+        self._publisher.send(*self._record(order_id, request, traceparent), confirmed)
+        return True
 
     async def _gone(self, empties: Empties, request: Request, key: str | None) -> Gone | None:
         """Return what is gone of an order; None for a repeat, which gets its answer again."""
@@ -242,6 +272,11 @@ class Desk:
     async def _publish(
         self, order_id: int | str, request: Request, traceparent: bytes | None
     ) -> None:
+        await self._publisher.publish(*self._record(order_id, request, traceparent))
+
+    def _record(
+        self, order_id: int | str, request: Request, traceparent: bytes | None
+    ) -> tuple[str, bytes, bytes, Headers]:
         now = self._clock()
         order = OrderCreated(
             order_id=order_id,
@@ -251,8 +286,7 @@ class Desk:
             owner=UNSET if request.owner is None else request.owner,
         )
         key = order.key.encode()
-        headers = self._envelope.headers(key, now, traceparent)
-        await self._publisher.publish(self._topic, key, encode(order), headers)
+        return self._topic, key, encode(order), self._envelope.headers(key, now, traceparent)
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""
@@ -277,14 +311,21 @@ class Desk:
     # Order ids -----------------------------------------------------------------------------
 
     async def _next_id(self) -> int:
-        """Return an id from the block in hand; the next block is fetched before it is used up."""
-        if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
+        """Return an id, once there is one."""
+        if not self._ids and self._refill is None:
             self._refill = asyncio.create_task(self._fetch_ids())
         while not self._ids:
             if self._refill is None:
                 raise Unavailable("no order id can be given: the order store is away")
             await asyncio.shield(self._refill)
-        return self._ids.popleft()
+        return self._take_id()
+
+    def _take_id(self) -> int:
+        """Return an id from the block in hand; the next block is fetched before it is used up."""
+        order_id = self._ids.popleft()
+        if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
+            self._refill = asyncio.create_task(self._fetch_ids())
+        return order_id
 
     async def _fetch_ids(self) -> None:
         try:

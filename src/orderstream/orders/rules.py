@@ -11,6 +11,7 @@ from orderstream.contract.errors import Malformed
 from orderstream.contract.values import (
     ID_LENGTH_MAX,
     ITEMS_MAX,
+    NO_CONTROL_CHARACTERS,
     NUMBER_MAX,
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
@@ -21,22 +22,38 @@ from orderstream.contract.values import (
 BODY_BYTES_MAX = 1 << 20
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
+
+def _text(length_max: int) -> Meta:
+    """Describe a text in the OpenAPI document; `text_fault` is what holds it to that."""
+    return Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": length_max,
+            "pattern": NO_CONTROL_CHARACTERS,
+        }
+    )
+
+
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
-Id = Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | str
+Id = Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | Annotated[str, _text(ID_LENGTH_MAX)]
+Sku = Annotated[str, _text(SKU_LENGTH_MAX)]
 
 
 class Item(Struct, frozen=True, gc=False):
     """One line of an order with several."""
 
-    sku: str
+    sku: Sku
     qty: Quantity
+
+
+Items = Annotated[list[Item], Meta(extra_json_schema={"minItems": 1, "maxItems": ITEMS_MAX})]
 
 
 class OrderWithItems(Struct, frozen=True, rename="camel"):
     """{"userId":42,"items":[{"sku":"ABC-001","qty":2}]}"""
 
     user_id: Id
-    items: list[Item]
+    items: Items
     order_id: Id | UnsetType = UNSET
 
 
@@ -44,7 +61,7 @@ class OrderOfProduct(Struct, frozen=True, rename="camel"):
     """{"orderId":"1001","productId":"P-1","quantity":2}"""
 
     order_id: Id
-    product_id: str
+    product_id: Sku
     quantity: Quantity
     user_id: Id | UnsetType = UNSET
 
@@ -54,7 +71,7 @@ class OrderOfItem(Struct, frozen=True):
 
     order_id: Id
     user_id: Id
-    item: str
+    item: Sku
     quantity: Quantity
 
 

@@ -174,18 +174,7 @@ class Admin:
     def _offsets(
         self, partitions: Iterable[tuple[str, int]], spec: OffsetSpec | None
     ) -> dict[tuple[str, int], int]:
-        wanted = {TopicPartition(*partition): spec for partition in partitions}
-        if not wanted:
-            return {}
-        futures = self._client.list_offsets(
-            wanted,
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=TIMEOUT_S,
-        )
-        try:
-            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
-        except KafkaException as error:
-            raise Unavailable(f"offsets: {error_of(error).str()}") from error
+        return self._asker.offsets(partitions, spec, IsolationLevel.READ_COMMITTED, TIMEOUT_S)
 
     def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Return the first offset of each partition; above 0, something was deleted."""

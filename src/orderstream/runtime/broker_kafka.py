@@ -91,7 +91,6 @@ class KafkaSource:
         *,
         offset_reset: str = "earliest",
         starts: Starts | None = None,
-        linger_s: float = 0.0,
     ) -> None:
         self._starts = starts
         self._offset_reset = offset_reset
@@ -114,9 +113,11 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": offset_reset,
-                # A stage that may be late by `linger_s` is sent fewer and fuller responses.
-                "fetch.min.bytes": 65_536 if linger_s else 1,
-                "fetch.wait.max.ms": int(linger_s * 1000) or 100,
+                # A fetch costs the broker as much as ten orders, full or not. None is sent while
+                # records wait here, so a busy stage has one or two of them for a batch.
+                "queued.min.messages": 1,
+                "fetch.queue.backoff.ms": 5,
+                "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
                 "on_commit": self._committed,
                 "log_level": 4,
@@ -142,9 +143,15 @@ class KafkaSource:
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
-            messages += self._consumer.consume(records_max - 1, linger_s)
+            # Asleep rather than in `consume`: no fetch is sent while records wait here. The one
+            # that follows brings all that has come meanwhile.
+            time.sleep(linger_s * 0.8)
+            messages += self._consumer.consume(records_max - 1, linger_s * 0.2)
+        records: list[Message] = []
         for message in messages:  # First of all: what is fatal must not go unheard.
-            if message.error() is not None:
+            if message.error() is None:
+                records.append(message)
+            else:
                 self._reported(message)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
@@ -153,7 +160,9 @@ class KafkaSource:
         self._generation = self._consumer.consumer_group_metadata()
         if self._went & self._came:
             raise TransactionAborted("partitions were taken away and given back")
-        return [m for m in messages if m.error() is None and _partition_of(m) not in self._went]
+        if self._went:
+            return [record for record in records if _partition_of(record) not in self._went]
+        return records
 
     def _reported(self, message: Message) -> None:
         error = message.error()

@@ -3,16 +3,32 @@
 librdkafka says of a wrong password only "transport failure", and the reason to its error callback.
 """
 
-from collections.abc import Callable, Mapping
-from time import monotonic
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from orderstream.contract.errors import ConfigurationError, Unavailable
+from orderstream.runtime.stage import Partition, Positions
 
 FIRST_TRY_S = 1.0
+ASK_AGAIN_S = 0.05
+# For a moment after a topic was made, or a leader was lost.
+_BETWEEN_LEADERS = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
 
 C = TypeVar("C")
 
@@ -66,3 +82,30 @@ class Asker:
             else:
                 self._refusal = None
                 return found
+
+    def offsets(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec | None,
+        isolation: IsolationLevel,
+        timeout_s: float,
+    ) -> Positions:
+        """Return the offset of each partition that `spec` asks for. Raises Unavailable.
+
+        A partition that is between two leaders is waited for.
+        """
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        deadline = monotonic() + timeout_s
+        while True:
+            futures = self.client.list_offsets(
+                wanted, isolation_level=isolation, request_timeout=timeout_s
+            )
+            try:
+                return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
+            except KafkaException as error:
+                reason: KafkaError = error.args[0]
+                if reason.code() not in _BETWEEN_LEADERS or monotonic() > deadline:
+                    raise Unavailable(f"offsets: {reason.str()}") from error
+            sleep(ASK_AGAIN_S)

@@ -7,9 +7,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from orderstream.runtime.direct import DirectRoute, Exchange
 from orderstream.runtime.one_write import OneWriteProtocol
 from orderstream.runtime.web import PROBLEM_JSON, problem
 
+KEEP_ALIVE_S = 75.0  # Between two requests.
 HEADERS_TIMEOUT_S = 10.0  # From the connection, or a request's first byte, to its last header.
 SILENCE_MAX_S = 15.0  # In the middle of a body that we are ready to read.
 UNREAD_MAX_S = 60.0  # Of an answer that the client does not take.
@@ -27,8 +29,9 @@ class Connection(OneWriteProtocol):
     place: who was told 400 would send an order again that was accepted.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, direct: DirectRoute | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._direct = direct
         self._deaf = False  # What still comes is not read.
         self._in_headers = False
         self._in_message = False
@@ -47,7 +50,6 @@ class Connection(OneWriteProtocol):
         """Read what came."""
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
         while data and not self._deaf:
             data = self._read(data)
 
@@ -106,7 +108,24 @@ class Connection(OneWriteProtocol):
             self._offered = self.parser.get_method() != b"CONNECT"
             if self._offered:
                 return
+        route = self._direct
+        if route is not None and self.url in route.paths and self._is_plain_post():
+            self.cycle = Exchange(route, self, self.headers)  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleVariableOverride]
+            self._answering = self.cycle
+            return
         super().on_headers_complete()
+
+    def _is_plain_post(self) -> bool:
+        """Tell whether a request can be handled directly: ASGI has all that is less common."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and (self._answering is None or self._answering.response_complete)
+            and not self.pipeline
+        )
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -114,13 +133,39 @@ class Connection(OneWriteProtocol):
         if self._body_bytes > PASSED_OVER_BYTES_MAX and self.cycle.response_complete:
             self._fault = 413, "too-large", "The body has no end."
             raise ValueError(self._fault)
-        super().on_body(body)
+        if isinstance(self.cycle, Exchange):
+            self.cycle.add(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._in_message = False
-        if not self._offered:
+        if isinstance(self.cycle, Exchange):
+            self.cycle.whole()
+        elif not self._offered:
             super().on_message_complete()
+
+    def answered(self, answer: bytes, *, keep_alive: bool) -> None:
+        """Send the answer of an Exchange, and go on with what the client sent behind it."""
+        if not self.transport.is_closing():
+            self._held.inner.write(answer)
+            if not keep_alive:
+                self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin to answer the next request, if it came already.
+
+        Unlike uvicorn's, it sets no timer: `cut_off` sees to it that no connection stays idle.
+        """
+        self._held.flush()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._answering = cycle
@@ -172,7 +217,7 @@ class Connection(OneWriteProtocol):
         elif now - self._standing_since > limit_s:
             if self._deaf or self.transport.is_closing():
                 self.transport.abort()
-            elif self._requests == 0:
+            elif self._requests == 0 or standing == ("idle", self._requests):
                 self.transport.close()
             else:
                 said = f"The rest of the request did not come within {limit_s:g} s."
@@ -187,7 +232,15 @@ class Connection(OneWriteProtocol):
         if self._in_headers or self._requests == 0:
             return ("headers", self._requests), HEADERS_TIMEOUT_S
         if self._in_message and not self.flow.read_paused:
+            if isinstance(self.cycle, Exchange):
+                return ("body", self._requests), self.cycle.body_timeout_s
             return ("body", self._requests, self._message_bytes), SILENCE_MAX_S
+        if (
+            not self._in_message
+            and self._answering is not None
+            and self._answering.response_complete
+        ):
+            return ("idle", self._requests), KEEP_ALIVE_S
         return None, 0.0
 
 

@@ -51,7 +51,6 @@ class LogReader:
         )
         self._prober: Consumer | None = None
         self._asker = Asker(dict(config) | {"log_level": 2})
-        self._admin: Any = self._asker.client  # Its stubs are incomplete.
         self._next: Positions = {}
         self._silent: dict[tuple[Partition, int], int] = {}  # From here to that end: no record.
 
@@ -84,16 +83,7 @@ class LogReader:
     def _offsets(
         self, partitions: Iterable[Partition], spec: OffsetSpec | None, isolation: IsolationLevel
     ) -> Positions:
-        wanted = {TopicPartition(*partition): spec for partition in partitions}
-        if not wanted:
-            return {}
-        try:
-            futures = self._admin.list_offsets(
-                wanted, isolation_level=isolation, request_timeout=TIMEOUT_S
-            )
-            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
-        except KafkaException as error:
-            raise Unavailable(f"offsets: {error_of(error).str()}") from error
+        return self._asker.offsets(partitions, spec, isolation, TIMEOUT_S)
 
     def read(self, ends: Positions, begins: Positions | None = None) -> Iterator[list[Message]]:
         """Give the records up to `ends` in batches, going on from where the last call stopped.

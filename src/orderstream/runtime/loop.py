@@ -54,10 +54,9 @@ POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
+BUSY_RECORDS = 250  # A batch of so many is worth all of the stage's `linger_s`, one of less a part.
 
 log = structlog.get_logger("orderstream.loop")
-
-Read = tuple[Record, object]  # A record, and its event or the exception that it failed with.
 
 
 class Loop:
@@ -93,7 +92,7 @@ class Loop:
         self._answered = answered
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
-        self._busy = False
+        self._last = 0  # How many records the last batch had.
         self._stopping = threading.Event()
         self.beat = monotonic()  # When the loop last got on from one call to the next.
         if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
@@ -151,19 +150,19 @@ class Loop:
     def step(self) -> int:
         """Handle one batch, and return how many records it had."""
         self._release_due()
-        linger_s = self._stage.linger_s if self._busy else 0.0
+        linger_s = self._stage.linger_s * min(self._last / BUSY_RECORDS, 1)
         records = self._source.poll(self._records_max, self._wait_s(), linger_s)
         self.beat = monotonic()
         records = self._hold_back(records)
-        self._busy = len(records) >= 8
+        self._last = len(records)
         if not records:
             return 0
         with self._metrics.batch(len(records)):
             silent, new = self._answered.split(records) if self._answered else ((), records)
-            if silent:
-                self._handle([self._read(record) for record in silent])
-            outputs = self._handle([self._read(record) for record in new]) if new else []
             after = _positions_after(records)
+            if silent:
+                self._handle([self._read(record) for record in silent], {})
+            outputs = self._handle([self._read(record) for record in new], after) if new else []
             if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
                 self._publish(outputs, after)
             else:
@@ -172,26 +171,30 @@ class Loop:
 
     # One batch -----------------------------------------------------------------------------
 
-    def _read(self, record: Record) -> Read:
+    def _read(self, record: Record) -> Delivery:
+        """Return the record and its event, or the exception that it failed with."""
         try:
-            return record, self._stage.reads[record.topic() or ""](record)
+            return Delivery(record, self._stage.reads[record.topic() or ""](record))
         except Malformed as error:
-            return record, error
+            return Delivery(record, error)
         except Exception as error:  # noqa: BLE001 - must not stop those behind the record
             malformed = Malformed(f"{type(error).__name__}: {error}")
             malformed.__cause__ = error
-            return record, malformed
+            return Delivery(record, malformed)
 
-    def _handle(self, reads: Sequence[Read]) -> list[Output]:
-        """Handle the records in one store transaction, or in several around a bad record."""
-        after = _positions_after([record for record, _ in reads])
-        good = [Delivery(*read) for read in reads if not isinstance(read[1], Exception)]
+    def _handle(self, reads: Sequence[Delivery], after: Positions) -> list[Output]:
+        """Handle the records in one store transaction, or in several around a bad record.
+
+        `after` is where to go on behind them.
+        """
+        good = [read for read in reads if not isinstance(read.event, Exception)]
         try:
             with self._database.transaction() as tx:
                 outputs = list(self._stage.handle(Batch(good, self._clock()), tx)) if good else []
-                for record, error in reads:
-                    if isinstance(error, Exception):
-                        outputs += self._failed(record, error)
+                if len(good) < len(reads):
+                    for record, error in reads:
+                        if isinstance(error, Exception):
+                            outputs += self._failed(record, error)
                 if self._positions:
                     if outputs:
                         self._sink.send(outputs)
@@ -203,11 +206,14 @@ class Loop:
             raise
         except Exception as error:  # Whatever else a handler raises is a record's fault.
             if len(good) == len(reads) == 1:
-                return self._handle([(reads[0][0], error)])
+                return self._handle([Delivery(reads[0].record, error)], after)
             if len(reads) == 1:
                 raise
             middle = len(reads) // 2
-            return self._handle(reads[:middle]) + self._handle(reads[middle:])
+            return self._handle_part(reads[:middle]) + self._handle_part(reads[middle:])
+
+    def _handle_part(self, reads: Sequence[Delivery]) -> list[Output]:
+        return self._handle(reads, _positions_after([read.record for read in reads]))
 
     def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
         self.beat = monotonic()
@@ -252,7 +258,7 @@ class Loop:
 
         A retry topic has one delay, so its records are due in the order they stand in.
         """
-        if not any(record.topic() in self._home_of for record in records):
+        if not self._home_of or not any(record.topic() in self._home_of for record in records):
             return records
         now_ms = to_epoch_ms(self._clock())
         due_now: list[Record] = []

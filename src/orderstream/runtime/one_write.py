@@ -14,10 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class _HeadHeld:
     """A transport that keeps the head of an answer until the next write, or `flush`."""
 
-    __slots__ = ("_head", "_inner")
+    __slots__ = ("_head", "inner")
 
     def __init__(self, inner: asyncio.Transport) -> None:
-        self._inner = inner
+        self.inner = inner
         self._head = b""
 
     def write(self, data: bytes) -> None:
@@ -26,19 +26,19 @@ class _HeadHeld:
         elif data.startswith(b"HTTP/1.1 ") and data[9:10] != b"1":  # 100 Continue is waited for.
             self._head = data
             return
-        self._inner.write(data)
+        self.inner.write(data)
 
     def flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._inner.write(head)
+            self.inner.write(head)
 
     def close(self) -> None:
         self.flush()
-        self._inner.close()
+        self.inner.close()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
 
 class OneWriteProtocol(HttpToolsProtocol):
@@ -49,7 +49,3 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         self._held = _HeadHeld(transport)
         super().connection_made(self._held)  # pyright: ignore[reportArgumentType] - all that it uses
-
-    def on_response_complete(self) -> None:
-        self._held.flush()  # An answer without a body.
-        super().on_response_complete()

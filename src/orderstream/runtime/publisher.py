@@ -1,8 +1,9 @@
 """Publishes single records with all their guarantees, thousands at a time: the hot path's exit.
 
 Two producers: one sends at once, for a quiet service; one waits 2 ms for company, for a busy one
-(measured: design.md section 6). One thread serves both, and wakes the event loop once for all the
-confirmations that came together, instead of once for each.
+(measured: design.md section 6). A thread waits for the first one's confirmations, and wakes the
+event loop at once. The event loop itself asks the second one every millisecond: a thread would take
+the interpreter's lock once for each confirmation, from a loop that has no time to lose.
 """
 
 import asyncio
@@ -23,19 +24,23 @@ from orderstream.runtime.clients import made
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT = 16
 LINGER_BUSY_MS = 2
+POLL_BUSY_EVERY_S = 0.001
 PROBE_EVERY_S = 0.5
 
 log = structlog.get_logger("orderstream.publisher")
 
 
+Settled = Callable[[OutcomeUnknown | None], None]
+
+
 class _Waiting:
-    """One record on its way; librdkafka calls `confirmed` in the publisher's thread."""
+    """One record on its way; librdkafka calls `confirmed` in whatever thread polls."""
 
-    __slots__ = ("error", "future", "publisher")
+    __slots__ = ("error", "publisher", "settled")
 
-    def __init__(self, publisher: "Publisher", future: asyncio.Future[None]) -> None:
+    def __init__(self, publisher: "Publisher", settled: Settled) -> None:
         self.publisher = publisher
-        self.future = future
+        self.settled = settled
         self.error: KafkaError | None = None
 
     def confirmed(self, error: KafkaError | None, _message: Message) -> None:
@@ -58,7 +63,8 @@ class Publisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: set[int] = set()  # By linger: producers with a fatal error.
         self._producers = {0: self._producer(0), LINGER_BUSY_MS: self._producer(LINGER_BUSY_MS)}
-        self._threads: list[threading.Thread] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._polling = False  # Whether the event loop asks the busy producer.
 
     def _producer(self, linger_ms: int) -> Producer:
         return made(
@@ -83,24 +89,39 @@ class Publisher:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve confirmations to this event loop from now on."""
         self._loop = loop
-        for linger_ms in self._producers:
-            thread = threading.Thread(target=self._serve, args=(linger_ms,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._thread.start()
 
     def publish(
         self, topic: str, key: bytes, value: bytes, headers: Headers
     ) -> asyncio.Future[None]:
-        """Send a record; the future ends when all in-sync replicas have it.
+        """Send a record; the future ends as `settled` of `send` says. Raises as `send` does."""
+        assert self._loop is not None
+        future: asyncio.Future[None] = self._loop.create_future()
 
-        Raises Unavailable at once while Kafka is known to be away: the record was not sent. The
-        future raises OutcomeUnknown when no answer came in time: it may be on the log, or not.
+        def settled(error: OutcomeUnknown | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.send(topic, key, value, headers, settled)
+        return future
+
+    def send(
+        self, topic: str, key: bytes, value: bytes, headers: Headers, settled: Settled
+    ) -> None:
+        """Send a record; `settled` is called in the event loop when all in-sync replicas have it.
+
+        Raises Unavailable at once while Kafka is known to be away: the record was not sent.
+        `settled` is given OutcomeUnknown when no answer came in time: it may be on the log, or not.
         """
         if self._away is not None:
             raise Unavailable(self._away)
-        assert self._loop is not None
-        waiting = _Waiting(self, self._loop.create_future())
-        producer = self._producers[0 if self.in_flight < BUSY_IN_FLIGHT else LINGER_BUSY_MS]
+        waiting = _Waiting(self, settled)
+        busy = self.in_flight >= BUSY_IN_FLIGHT
+        producer = self._producers[LINGER_BUSY_MS if busy else 0]
         try:
             producer.produce(
                 topic,
@@ -116,7 +137,9 @@ class Publisher:
                 raise Malformed("the order is too large for a Kafka record") from None
             raise Unavailable(f"Kafka refused: {error.args[0].str()}") from None
         self.in_flight += 1
-        return waiting.future
+        if busy and not self._polling:
+            self._polling = True
+            self._poll_busy_soon()
 
     def check(self) -> None:
         """Raise Unavailable while Kafka is away."""
@@ -128,24 +151,19 @@ class Publisher:
         for producer in self._producers.values():
             producer.flush(CONFIRM_TIMEOUT_MS / 1000)
         self._closing = True
-        for thread in self._threads:
-            thread.join(1.0)
+        self._thread.join(1.0)
 
-    # In the publisher's threads ------------------------------------------------------------
+    # In the publisher's thread -------------------------------------------------------------
 
-    def _serve(self, linger_ms: int) -> None:
+    def _serve(self) -> None:
         probe_at = 0.0
         while not self._closing:
-            producer = self._producers[linger_ms]
+            producer = self._producers[0]
             producer.poll(0.1)
             if self.confirmed:
                 self._to_loop(self._settle)
-            if linger_ms in self._failed:
-                producer.purge()
-                producer.poll(0)  # Everyone who waits is told.
-                self._producers[linger_ms] = self._producer(linger_ms)
-                self._failed.discard(linger_ms)
-            if self._away is not None and linger_ms == 0 and time.monotonic() > probe_at:
+            self._replace_if_failed(0)
+            if self._away is not None and time.monotonic() > probe_at:
                 self._probe(producer)
                 probe_at = time.monotonic() + PROBE_EVERY_S
 
@@ -157,10 +175,20 @@ class Publisher:
         log.info("Kafka is back")
         self._away = None
 
+    def _replace_if_failed(self, linger_ms: int) -> None:
+        if linger_ms in self._failed:
+            producer = self._producers[linger_ms]
+            producer.purge()
+            producer.poll(0)  # Everyone who waits is told.
+            self._producers[linger_ms] = self._producer(linger_ms)
+            self._failed.discard(linger_ms)
+
     def _error(self, linger_ms: int, error: KafkaError) -> None:
         if error.fatal():
             log.error("producer failed for good, replacing it", reason=error.str())
             self._failed.add(linger_ms)
+        elif linger_ms:
+            return  # Heard late, if nothing was under way: the other one says it in time.
         elif error.code() == KafkaError._ALL_BROKERS_DOWN and self._away is None:
             self._away = "Kafka is away"
             log.warning("Kafka is away", reason=error.str())
@@ -174,15 +202,29 @@ class Publisher:
 
     # In the event loop ---------------------------------------------------------------------
 
+    def _poll_busy(self) -> None:
+        """Hear the busy producer out, and again in a while for as long as anything is under way."""
+        self._producers[LINGER_BUSY_MS].poll(0)
+        self._replace_if_failed(LINGER_BUSY_MS)
+        self._settle()
+        self._polling = bool(self.in_flight) and not self._closing
+        if self._polling:
+            self._poll_busy_soon()
+
+    def _poll_busy_soon(self) -> None:
+        assert self._loop is not None
+        self._loop.call_later(POLL_BUSY_EVERY_S, self._poll_busy)
+
     def _settle(self) -> None:
         while self.confirmed:
             waiting = self.confirmed.popleft()
             self.in_flight -= 1
-            if waiting.future.done():
-                continue
-            if waiting.error is None:
-                waiting.future.set_result(None)
-            else:
-                waiting.future.set_exception(
-                    OutcomeUnknown(f"Kafka did not confirm the order: {waiting.error.str()}")
-                )
+            fault = waiting.error
+            try:
+                waiting.settled(None if fault is None else _unknown(fault))
+            except Exception as error:  # Those who wait behind it are to hear of theirs.
+                log.error("an order's answer failed", exc_info=error)
+
+
+def _unknown(fault: KafkaError) -> OutcomeUnknown:
+    return OutcomeUnknown(f"Kafka did not confirm the order: {fault.str()}")

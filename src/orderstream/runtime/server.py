@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import uvicorn
 
 from orderstream.runtime.connection import Connection, cut_off
+from orderstream.runtime.direct import DirectRoute
 from orderstream.runtime.web import ASGIApp
 
 try:
@@ -40,22 +42,31 @@ class _Server(uvicorn.Server):
 class WebServer:
     """One app on one address, in an event loop of the caller's."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, ending: Ending | None = None) -> None:
-        """`ending` is awaited first when the server ends: it lets go of streams without an end."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        ending: Ending | None = None,
+        direct: DirectRoute | None = None,
+    ) -> None:
+        """`ending` is awaited first when the server ends: it lets go of streams without an end.
+
+        `direct` is handled without the app.
+        """
         self.address = f"http://{host}:{port}"
         self._server = _Server(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http=Connection,
+                http=partial(Connection, direct=direct),  # pyright: ignore[reportArgumentType] - it is only called
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
                 backlog=2048,
             ),

@@ -80,7 +80,7 @@ class Stage:
     `retries` maps a topic to the topic for another try; a topic without one parks at once.
     `parks` are the topics whose unreadable records this stage puts to the dead letters; another
     stage that reads them too passes over those, so that each is parked once.
-    `linger_s` is how long a busy stage waits for a fuller batch.
+    `linger_s` is how long a busy stage waits for a fuller batch; one with less to do, shorter.
     """
 
     name: str
