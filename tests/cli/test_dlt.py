@@ -83,6 +83,24 @@ class TestShow:
         whole = json.loads(run("show", place("2"), "--json").stdout)
         assert {"name": "kafka_dlt-original-offset", "value": 3} in whole["headers"]
 
+    @pytest.mark.parametrize(
+        "value",
+        [b"\x1b[2Jgone", b'{"a":"\\u202e\\u009b31m"}', b'{"a":"\\ud800"}', b"\x9b\xff", None],
+    )
+    def test_writes_no_payload_that_could_act_on_the_terminal(
+        self, settings: Settings, value: bytes | None
+    ) -> None:
+        put(settings, springs(settings, 4)._replace(value=value))
+        shown = run("show", place("4")).stdout
+        assert not {"\x1b", "\x9b", "\u202e", "\ud800"} & set(shown)
+        assert shown.encode()
+
+    def test_says_what_was_done_with_it(self, settings: Settings) -> None:
+        run("redrive", place("1"), "--set", "items[0].sku=MUG", "--note", "mended")
+        shown = run("show", place("1")).stdout
+        assert f" to {settings.topics.order_created}, changed" in shown
+        assert "mended" in shown
+
     @pytest.mark.usefixtures("settings")
     def test_of_no_place_is_a_wrong_call(self) -> None:
         run("show", "here", exit_code=2)
@@ -106,6 +124,21 @@ class TestRedrive:
         assert run("redrive", "--all", "--dry-run").stdout == "would redrive 3 dead letters\n"
         assert put_back(settings) == []
 
+    def test_dry_counts_what_is_open_once_and_names_what_has_nowhere_to_go(
+        self, settings: Settings
+    ) -> None:
+        run("redrive", place("1"))
+        put(settings, springs(settings, 4)._replace(headers=[]))
+        said = json.loads(
+            run("redrive", place("1"), place("2"), place("2"), "--dry-run", "--json").stdout
+        )
+        assert said == {"redrive": 0, "would": 1, "before": 1, "nowhere": []}
+        dry = run("redrive", "--all", "--dry-run", exit_code=1)
+        assert dry.stdout == "would redrive 2 dead letters\n"
+        assert "--to TOPIC" in str(dry.exception)
+        run("redrive", "--all", "--to", "no-such-topic", "--dry-run", exit_code=1)
+        assert put_back(settings) == ["1"]
+
     def test_of_a_changed_part(self, settings: Settings) -> None:
         run("redrive", "--order", "2", "--set", "items[0].sku=MUG", "--set", "items[0].qty=2")
         (record,) = read(settings, settings.topics.order_created)
@@ -119,6 +152,38 @@ class TestRedrive:
         run("redrive", place("3"), "--edit")
         (record,) = read(settings, settings.topics.order_created)
         assert record.value() == b'{"orderId":3,"items":[{"sku":"MUG","qty":1}]}'
+
+    @pytest.mark.parametrize("editor", ["true", "sed -i -e '$a\\'"])
+    def test_of_what_is_saved_unchanged_is_the_same_bytes(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, editor: str
+    ) -> None:
+        monkeypatch.setenv("VISUAL", editor)
+        before = springs(settings, 4)
+        spaced = b'{ "orderId":4, "items":[{"sku":"FAIL","qty":1.0}] }'
+        put(settings, before._replace(value=spaced))
+        run("redrive", "--order", "4", "--edit")
+        (record,) = read(settings, settings.topics.order_created)
+        assert record.value() == spaced
+        assert json.loads(run("show", place("4"), "--json").stdout)["handled"].get("edited") is None
+
+    @pytest.mark.usefixtures("settings")
+    @pytest.mark.parametrize("editor", ["false", "no-such-editor", "sed 'x"])
+    def test_with_an_editor_that_fails_does_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, editor: str
+    ) -> None:
+        monkeypatch.setenv("VISUAL", editor)
+        error = run("redrive", place("3"), "--edit", exit_code=1).exception
+        assert "nothing was done" in str(error)
+        assert len(listed()) == 3
+
+    def test_of_bytes_that_are_no_text_cannot_be_edited(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VISUAL", "true")
+        for number, value in ((4, b"\xff\x00"), (5, b'"\\ud800"')):
+            put(settings, springs(settings, number)._replace(value=value, key=b"%d" % number))
+            run("redrive", "--order", str(number), "--edit", exit_code=2)
+        assert put_back(settings) == []
 
     def test_without_a_destination_fails_and_names_it(self, settings: Settings) -> None:
         put(settings, springs(settings, 4)._replace(headers=[]))

@@ -56,6 +56,33 @@ class TestDeadLetters:
         assert http("POST", many, json={"reason": "boom"}).json()["redriven"] == 2
         assert put_back(settings) == ["2", "3"]
 
+    def test_discards_those_that_fit_and_says_why(self, settings: Settings, http: Http) -> None:
+        many = "/api/dead-letters:discard"
+        body = {"order": "2", "note": "a test"}
+        dry = http("POST", many, json={**body, "dryRun": True}).json()
+        assert dry == {"discarded": 0, "wouldDiscard": 1}
+        assert http("POST", many, json=body).json() == {"discarded": 1, "before": 0}
+        assert http("POST", many, json={"note": "the rest"}).json()["discarded"] == 2
+        listed = http("GET", "/api/dead-letters", params={"order": "2", "handled": True}).json()
+        assert listed["deadLetters"][0]["handled"]["note"] == "a test"
+        assert put_back(settings) == []
+
+    def test_dry_names_those_that_have_nowhere_to_go(self, settings: Settings, http: Http) -> None:
+        put(settings, springs(settings, 4)._replace(headers=[]))
+        dry = http("POST", "/api/dead-letters:redrive", json={"dryRun": True}).json()
+        assert (dry["redriven"], dry["wouldRedrive"], len(dry["nowhere"])) == (0, 3, 1)
+        assert put_back(settings) == []
+
+    @pytest.mark.parametrize("path", [":redrive", ":discard"])
+    def test_a_filter_with_a_slip_of_the_pen_fits_nothing(
+        self, settings: Settings, http: Http, path: str
+    ) -> None:
+        body = {"ordr": "2"} if path == ":redrive" else {"ordr": "2", "note": "a test"}
+        answer = http("POST", f"/api/dead-letters{path}", json=body)
+        assert (answer.status_code, answer.json()["field"]) == (422, "ordr")
+        assert len(http("GET", "/api/dead-letters").json()["deadLetters"]) == 3
+        assert put_back(settings) == []
+
     @pytest.mark.parametrize(
         ("method", "path", "body", "status"),
         [
@@ -64,6 +91,8 @@ class TestDeadLetters:
             ("GET", "/api/dead-letters?topic=x", None, 404),
             ("GET", "/api/dead-letters?limit=0", None, 422),
             ("POST", "/api/dead-letters/x.DLT[0]@1/discard", {"note": ""}, 422),
+            ("POST", "/api/dead-letters:discard", {}, 422),
+            ("POST", "/api/dead-letters/x.DLT[0]@1/redrive", {"topic": "x"}, 422),
         ],
     )
     def test_refuses_with_a_problem(

@@ -25,7 +25,7 @@ from orderstream.contract.errors import Malformed
 
 if TYPE_CHECKING:
     from orderstream.dead_letters.desk import DeadLetters, Found
-    from orderstream.dead_letters.rules import DeadLetter, Place, Wanted
+    from orderstream.dead_letters.rules import DeadLetter, Handled, Place, Wanted
 
 dlt = typer.Typer(help="Show, redrive and discard dead letters.", no_args_is_help=True)
 app.add_typer(dlt, name="dlt")
@@ -131,12 +131,13 @@ def show(
             ("parked", _time(letter.parked_ms)),
             ("failed at", passes or "unknown"),
             ("reason", _why(letter)),
-            ("handled", f"{done.action} by {done.by} at {done.at:%FT%TZ}" if done else "no"),
+            ("handled", _what_was(done) if done else "no"),
             ("note", (done and done.note) or None),
         )
     )
     print("\npayload")
-    print(pretty(letter.value))
+    for line in pretty(letter.value).split("\n"):
+        print(printable(line))
     print("\nheaders")
     whole = shown_whole(found)
     print_facts(
@@ -188,6 +189,12 @@ def pretty(payload: bytes | None) -> str:
         return json.dumps(json.loads(payload or b""), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return "-" if payload is None else payload.decode(errors="backslashreplace")
+
+
+def _what_was(done: "Handled") -> str:
+    said = f"{done.action} by {done.by} at {done.at:%FT%TZ}"
+    to = f" to {done.to}" if done.to else ""
+    return f"{said}{to}{', changed' if done.edited else ''}"
 
 
 def _why(letter: "DeadLetter") -> str:

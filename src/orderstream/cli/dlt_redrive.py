@@ -152,22 +152,31 @@ class _Work:
 
 
 def _do(work: _Work, change: "Change", verb: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    total = sum(1 for _ in work.letters())
     if dry_run:
+        would = work.desk.look(work.letters(), change)
         if as_json:
-            print_json({verb: 0, "would": total})
+            print_json({verb: 0, "would": would.now, **_rest(would)})
         else:
-            print(f"would {verb} {total} dead letters")
+            print(f"would {verb} {would.now} dead letter{'' if would.now == 1 else 's'}")
+        _complain(would)
         return
+    total = sum(1 for _ in work.letters())
     if total > 1 and not yes and not typer.confirm(f"{verb} {total} dead letters?", err=True):
         raise typer.Exit(1)
     with _bar(verb, total) as progress:
         done = work.desk.handle(islice(work.letters(), total), change, progress)
     if as_json:
-        nowhere = [str(place) for place in done.nowhere]
-        print_json({verb: done.now, "before": done.before, "nowhere": nowhere})
+        print_json({verb: done.now, **_rest(done)})
     else:
         print(said_of(done, verb))
+    _complain(done)
+
+
+def _rest(done: "Done") -> dict[str, object]:
+    return {"before": done.before, "nowhere": [str(place) for place in done.nowhere]}
+
+
+def _complain(done: "Done") -> None:
     if done.nowhere:
         raise Unavailable(_nowhere(done.nowhere))
 
@@ -207,20 +216,28 @@ def _set(payload: bytes | None, changes: list[str]) -> bytes:
         raise typer.BadParameter(f"--set {error}") from None
 
 
-def _in_editor(payload: bytes | None) -> bytes:
+def _in_editor(payload: bytes | None) -> bytes | None:
     """Have a person change the payload; what is saved unchanged stays as it was, byte for byte."""
-    before = pretty(payload)
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    try:
+        before = pretty(payload or b"")
+        before.encode()
+        (payload or b"").decode()
+    except UnicodeError:
+        raise typer.BadParameter("the payload is not text: give another by --value") from None
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "payload.json"
         file.write_text(before, "utf-8")
         try:
-            subprocess.run([*editor, str(file)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
+            subprocess.run([*shlex.split(editor), str(file)], check=True)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise Unavailable(f"the editor failed, nothing was done: {error}") from None
-        after = file.read_text("utf-8")
-    if after == before:
-        return payload or b""
+        try:
+            after = file.read_text("utf-8")
+        except UnicodeError:
+            raise Unavailable("what was saved is not UTF-8, nothing was done") from None
+    if after.rstrip("\n") == before.rstrip("\n"):  # Many editors end the last line.
+        return payload
     try:
         return json.dumps(json.loads(after), ensure_ascii=False, separators=(",", ":")).encode()
     except ValueError:

@@ -24,7 +24,8 @@ HTTP_TIMEOUT_S = 10.0
 TABLE_ROWS_MAX = 500  # A longer list is printed as it comes: a table has to wait for its last row.
 
 # What could move the cursor, colour the screen or forge a second line.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Half a surrogate pair could not be written at all.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Row = Sequence[object]
 AsJson = Annotated[

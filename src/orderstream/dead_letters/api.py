@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from orderstream.contract.errors import Malformed
-from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Nowhere, Unknown
+from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Done, Nowhere, Unknown
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Place,
@@ -30,7 +30,13 @@ TEXT_MAX = 249  # Characters of a topic's name.
 Name = Annotated[str | None, Field(max_length=TEXT_MAX)]
 
 
-class Filter(BaseModel):
+class Body(BaseModel):
+    """What is said must be understood: a filter that is not would fit everything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Filter(Body):
     """Which dead letters: all that fit every part given."""
 
     topic: Name = None
@@ -51,7 +57,7 @@ class Filter(BaseModel):
         )
 
 
-class Redrive(BaseModel):
+class Redrive(Body):
     """How one is redriven: where to, and what is changed in its payload (JSON, by path)."""
 
     to: Name = None
@@ -60,7 +66,7 @@ class Redrive(BaseModel):
     note: Annotated[str, Field(max_length=1000)] = ""
 
 
-class Discard(BaseModel):
+class Discard(Body):
     """Why one is not tried again."""
 
     note: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -71,6 +77,10 @@ class Many(Filter):
 
     limit: Annotated[int, Field(ge=1, le=LISTED_MAX)] = LISTED_MAX
     dryRun: bool = False
+
+
+class DiscardMany(Many, Discard):
+    """Which are not tried again, and why."""
 
 
 def dead_letter_routes(desk: DeadLetters) -> APIRouter:
@@ -100,12 +110,22 @@ def dead_letter_routes(desk: DeadLetters) -> APIRouter:
     @routes.post("/api/dead-letters:redrive", summary="Redrive those that fit, each once")
     def redrive_many(many: Many, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
         with _as_problems():
-            letters = _chosen(desk, many)
+            letters, change = _chosen(desk, many), Change(by or NOBODY)
             if many.dryRun:
-                return json_response({"redriven": 0, "wouldRedrive": len(letters)})
-            done = desk.handle(letters, Change(by or NOBODY))
-        nowhere = [str(place) for place in done.nowhere]
-        return json_response({"redriven": done.now, "before": done.before, "nowhere": nowhere})
+                would = desk.look(letters, change)
+                return json_response({"redriven": 0, "wouldRedrive": would.now, **_rest(would)})
+            done = desk.handle(letters, change)
+        return json_response({"redriven": done.now, **_rest(done)})
+
+    @routes.post("/api/dead-letters:discard", summary="Never try those that fit again")
+    def discard_many(many: DiscardMany, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
+        with _as_problems():
+            letters, change = _chosen(desk, many), Change(by or NOBODY, many.note, discard=True)
+            if many.dryRun:
+                would = desk.look(letters, change)
+                return json_response({"discarded": 0, "wouldDiscard": would.now})
+            done = desk.handle(letters, change)
+        return json_response({"discarded": done.now, "before": done.before})
 
     @routes.get("/api/dead-letters/{place}", summary="One: payload, headers, stack trace, history")
     def get_dead_letter(place: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -140,6 +160,10 @@ def dead_letter_routes(desk: DeadLetters) -> APIRouter:
 def _chosen(desk: DeadLetters, many: Many) -> list[DeadLetter]:
     found = islice(desk.find(many.wanted(), many.topic), many.limit)
     return [entry.letter for entry in found]
+
+
+def _rest(done: Done) -> dict[str, object]:
+    return {"before": done.before, "nowhere": [str(place) for place in done.nowhere]}
 
 
 def _place(written: str) -> Place:

@@ -7,7 +7,8 @@ have done. So a redrive that crashed and is repeated, or two at once, double not
 (docs/decisions/0008).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -44,6 +45,10 @@ from orderstream.runtime.stage import Output, Positions
 AT_ONCE = 500  # Dead letters in one transaction.
 TRIES = 3
 SPRINGS_SUFFIXES = (".DLT", "-dlt")
+
+_QUIET = logging.getLogger("orderstream.librdkafka")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
 
 _handled = msgspec.json.Decoder(Handled).decode
 
@@ -97,7 +102,7 @@ class DeadLetters:
     def __init__(
         self, config: Mapping[str, Any], topics: Topics, group_prefix: str, clock: Clock
     ) -> None:
-        self._config = dict(config)
+        self._config = {**config, "logger": _QUIET}  # What librdkafka says, we raise.
         self._topics = topics
         self._name = f"{group_prefix}-dead-letters"
         self._clock = clock
@@ -148,20 +153,41 @@ class DeadLetters:
         done = Done()
         known: dict[Place, Handled] | None = None
         with self._one_at_a_time, closing(KafkaSink(self._config, self._name, _no_group)) as sink:
-            topics = Admin(self._config).partitions().keys()
-            if change.to is not None and change.to not in topics:
-                raise Nowhere(f"there is no topic {change.to}")
+            topics = self._destinations(change)
             while batch := list(islice(rest, AT_ONCE)):
                 outputs: dict[Place, list[Output]] = {}
                 for letter in batch:
-                    to = "" if change.discard else change.to or letter.origin.topic or ""
-                    if change.discard or to in topics:
-                        outputs[letter.place] = self._outputs(letter, change, to)
-                    else:
+                    if (to := _destination(letter, change, topics)) is None:
                         done.nowhere.append(letter.place)
+                    else:
+                        outputs[letter.place] = self._outputs(letter, change, to)
                 known = self._commit(sink, known, outputs, done)
                 progress(done.now + done.before + len(done.nowhere))
         return done
+
+    def look(self, letters: Iterable[DeadLetter], change: Change) -> Done:
+        """Say what `handle` would do now, and do nothing. Raises Nowhere as it does."""
+        done = Done()
+        topics = self._destinations(change)
+        known = self._read_handled().keys()
+        seen: set[Place] = set()
+        for letter in letters:
+            if letter.place in seen:
+                continue
+            seen.add(letter.place)
+            if _destination(letter, change, topics) is None:
+                done.nowhere.append(letter.place)
+            elif letter.place in known:
+                done.before += 1
+            else:
+                done.now += 1
+        return done
+
+    def _destinations(self, change: Change) -> Collection[str]:
+        topics = Admin(self._config).partitions().keys()
+        if change.to is not None and change.to not in topics:
+            raise Nowhere(f"there is no topic {change.to}")
+        return topics
 
     def _commit(
         self,
@@ -206,7 +232,7 @@ class DeadLetters:
             at=self._clock(),
             note=change.note,
             to=to,
-            edited=change.value is not None,
+            edited=change.value not in (None, letter.value),
         )
         key = str(letter.place).encode()
         marking = Output(self._topics.dead_letters_handled, key, msgspec.json.encode(mark), [])
@@ -248,6 +274,14 @@ class DeadLetters:
 
     def _is_of_dead_letters(self, topic: str) -> bool:
         return topic.endswith((self._topics.dead_letter_suffix, *SPRINGS_SUFFIXES))
+
+
+def _destination(letter: DeadLetter, change: Change, topics: Collection[str]) -> str | None:
+    """Return the topic that it is to be put back to: "" for none, None where that is not there."""
+    if change.discard:
+        return ""
+    to = change.to or letter.origin.topic
+    return to if to in topics else None
 
 
 def _mark(outputs: list[Output]) -> Handled:
