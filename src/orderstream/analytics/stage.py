@@ -44,7 +44,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        linger_s=0.1,
+        linger_s=(0.01, 0.1),
     )
 
 

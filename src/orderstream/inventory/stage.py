@@ -94,7 +94,7 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
             }
         ),
         retries={topics.order_created: topics.order_created_retry},
-        linger_s=0.05,
+        linger_s=(0.0, 0.05),
     )
 
 

@@ -54,7 +54,7 @@ def notification_stage(
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        linger_s=0.1,
+        linger_s=(0.01, 0.1),
     )
 
 

@@ -58,7 +58,7 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         parks=frozenset(
             {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
         ),
-        linger_s=0.1,
+        linger_s=(0.01, 0.1),
     )
 
 

@@ -113,9 +113,9 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": offset_reset,
-                # A fetch costs the broker as much as ten orders, full or not. None is sent while
-                # records wait here, so a busy stage has one or two of them for a batch.
-                "queued.min.messages": 1,
+                # A fetch costs the broker as much as ten orders, full or not. A busy stage sends
+                # few: none while so many records wait here. One at rest has one under way.
+                "queued.min.messages": 32,
                 "fetch.queue.backoff.ms": 5,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
@@ -143,7 +143,7 @@ class KafkaSource:
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
-            # Asleep rather than in `consume`: no fetch is sent while records wait here. The one
+            # Asleep rather than in `consume`: while records wait here, none are fetched. The fetch
             # that follows brings all that has come meanwhile.
             time.sleep(linger_s * 0.8)
             messages += self._consumer.consume(records_max - 1, linger_s * 0.2)

@@ -54,7 +54,7 @@ POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
-BUSY_RECORDS = 250  # A batch of so many is worth all of the stage's `linger_s`, one of less a part.
+BUSY_RECORDS = 250  # A batch of so many is worth a stage's longest linger, one of less its part.
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -150,7 +150,8 @@ class Loop:
     def step(self) -> int:
         """Handle one batch, and return how many records it had."""
         self._release_due()
-        linger_s = self._stage.linger_s * min(self._last / BUSY_RECORDS, 1)
+        least_s, most_s = self._stage.linger_s
+        linger_s = max(least_s, most_s * min(self._last / BUSY_RECORDS, 1))
         records = self._source.poll(self._records_max, self._wait_s(), linger_s)
         self.beat = monotonic()
         records = self._hold_back(records)

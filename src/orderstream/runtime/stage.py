@@ -80,7 +80,7 @@ class Stage:
     `retries` maps a topic to the topic for another try; a topic without one parks at once.
     `parks` are the topics whose unreadable records this stage puts to the dead letters; another
     stage that reads them too passes over those, so that each is parked once.
-    `linger_s` is how long a busy stage waits for a fuller batch; one with less to do, shorter.
+    `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy.
     """
 
     name: str
@@ -89,4 +89,4 @@ class Stage:
     keeps: Keeps
     parks: frozenset[str] = frozenset()
     retries: Mapping[str, str] = field(default_factory=dict[str, str])
-    linger_s: float = 0.0
+    linger_s: tuple[float, float] = (0.0, 0.0)
