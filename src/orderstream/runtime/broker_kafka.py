@@ -143,10 +143,12 @@ class KafkaSource:
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
-            # Asleep rather than in `consume`: while records wait here, none are fetched. The fetch
-            # that follows brings all that has come meanwhile.
-            time.sleep(linger_s * 0.8)
-            messages += self._consumer.consume(records_max - 1, linger_s * 0.2)
+            messages += self._consumer.consume(records_max - 1, 0.0)
+            if linger_s and len(messages) < records_max:
+                # Asleep rather than in `consume`: while records wait here, none are fetched. The
+                # fetch that follows brings all that has come meanwhile.
+                time.sleep(linger_s * 0.8)
+                messages += self._consumer.consume(records_max - len(messages), linger_s * 0.2)
         records: list[Message] = []
         for message in messages:  # First of all: what is fatal must not go unheard.
             if message.error() is None:

@@ -150,9 +150,7 @@ class Loop:
     def step(self) -> int:
         """Handle one batch, and return how many records it had."""
         self._release_due()
-        least_s, most_s = self._stage.linger_s
-        linger_s = max(least_s, most_s * min(self._last / BUSY_RECORDS, 1))
-        records = self._source.poll(self._records_max, self._wait_s(), linger_s)
+        records = self._source.poll(self._records_max, self._wait_s(), self._linger_s())
         self.beat = monotonic()
         records = self._hold_back(records)
         self._last = len(records)
@@ -281,6 +279,13 @@ class Loop:
         for partition in [p for p, due in self._held.items() if due <= now_ms]:
             del self._held[partition]
             self._source.release(partition)
+
+    def _linger_s(self) -> float:
+        """Return how long to wait for a fuller batch: not at all for one behind a full one."""
+        if self._last == self._records_max:
+            return 0.0
+        least_s, most_s = self._stage.linger_s
+        return max(least_s, most_s * min(self._last / BUSY_RECORDS, 1))
 
     def _wait_s(self) -> float:
         if not self._held:
