@@ -1,4 +1,7 @@
-"""Replay on real servers: all is read again, and said, told and shown once."""
+"""Replay on real servers: all is read again, and said, told and shown once.
+
+The tests share a flow that has come to rest, and leave it so.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,11 +20,12 @@ from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
 from tests.builders import an_order
-from tests.conftest import SettingsOf
+from tests.conftest import database_copy, own_settings
 from tests.kafka.topics import create, decided, keys, put, read
 from tests.kafka.workers import stock
 from tests.waiting import until
 
+STAGES = ("inventory", "view", "notification", "analytics")
 ORDERS = [an_order(("MUG", 1), order_id=number) for number in range(1, 21)]
 ORDERS += [an_order(("RARE", 9), order_id=21), an_order(("FAIL", 1), order_id=22)]
 
@@ -43,15 +47,25 @@ def running(settings: Settings, *services: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def settings(settings_of: SettingsOf) -> Settings:
-    """A flow that has come to rest: confirmed, rejected and failed orders."""
-    settings = create(settings_of())
+def flow_at_rest(kafka: str, dsn: str) -> Settings:
+    """Return the settings of a flow with confirmed, rejected and failed orders."""
+    settings = create(own_settings(kafka, dsn))
     stock(settings, MUG=15, RARE=1, FAIL=1)
     put(settings, *ORDERS)
-    with running(settings, "inventory", "view", "notification", "analytics"):
-        until(lambda: proven(settings), what="all is read")
+    come_to_rest(settings, *STAGES)
     return settings
+
+
+@pytest.fixture(scope="module")
+def settings(kafka: str, template_dsn: str) -> Iterator[Settings]:
+    with database_copy(template_dsn) as dsn:
+        yield flow_at_rest(kafka, dsn)
+
+
+def come_to_rest(settings: Settings, *services: str) -> None:
+    """Have the services read what they have not read yet."""
+    with running(settings, *services):
+        until(lambda: proven(settings), what="all is read")
 
 
 def proven(settings: Settings) -> bool:
@@ -78,8 +92,7 @@ def replayed(settings: Settings, name: str, target: Target = Target()) -> None: 
     job = wiring.replay_of(name, settings)
     job.run(job.plan(target))
     assert all(move.before == move.to for move in job.plan(target).moves)
-    with running(settings, name):
-        until(lambda: proven(settings), what="all is read again")
+    come_to_rest(settings, name)
 
 
 PAGES = """
@@ -141,11 +154,13 @@ class TestAReplayFromTheBeginning:
     def test_of_inventory_answers_what_comes_after(self, settings: Settings) -> None:
         replayed(settings, "inventory")
         put(settings, an_order(("RARE", 1), order_id=99))
-        with running(settings, "inventory"):
-            until(lambda: "99" in decided(settings), what="it is decided")
+        come_to_rest(settings, *STAGES)
+        assert "99" in decided(settings)
 
-    def test_of_inventory_mends_a_store_that_lost_rows(self, settings: Settings) -> None:
-        reserved = rows(settings, "SELECT reserved FROM inventory.stock WHERE sku = 'MUG'")
+    def test_of_inventory_mends_a_store_that_lost_rows(self, kafka: str, dsn: str) -> None:
+        settings = flow_at_rest(kafka, dsn)
+        mugs = "SELECT reserved FROM inventory.stock WHERE sku = 'MUG'"
+        reserved = rows(settings, mugs)
         with psycopg.connect(settings.dsn()) as connection:
             connection.execute("DELETE FROM inventory.reservation")
             connection.execute("UPDATE inventory.stock SET reserved = 0")
@@ -153,13 +168,7 @@ class TestAReplayFromTheBeginning:
         job = wiring.replay_of("inventory", settings)
         job.run(job.plan(Target()))
         with running(settings, "inventory"):
-            until(
-                lambda: (
-                    rows(settings, "SELECT reserved FROM inventory.stock WHERE sku = 'MUG'")
-                    == reserved
-                ),
-                what="reserved again",
-            )
+            until(lambda: rows(settings, mugs) == reserved, what="reserved again")
 
 
 class TestAPlan:

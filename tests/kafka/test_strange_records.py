@@ -16,7 +16,8 @@ from tests.kafka.topics import create, decided, put, read
 from tests.kafka.workers import Workers, stock
 from tests.waiting import until
 
-GARBAGE = 10_000
+BATCHES = 2_000  # Of 1,000 records, more than one from each topic.
+MANY = 10_000
 LARGEST = 999_000  # What a client of librdkafka's defaults can write.
 
 
@@ -45,8 +46,8 @@ class TestAStrangeRecord:
         assert dead.value() == value
 
 
-def garbage(topic: str, chance: random.Random) -> list[Output]:
-    """Return GARBAGE records of random bytes throughout."""
+def garbage(topic: str, count: int, chance: random.Random) -> list[Output]:
+    """Return so many records of random bytes throughout."""
     return [
         Output(
             topic,
@@ -57,13 +58,14 @@ def garbage(topic: str, chance: random.Random) -> list[Output]:
                 for number in range(chance.randrange(4))
             ],
         )
-        for _ in range(GARBAGE)
+        for _ in range(count)
     ]
 
 
-class TestTenThousandRecordsOfRandomBytesOnEveryTopic:
+class TestThousandsOfRecordsOfRandomBytesOnEveryTopic:
+    @pytest.mark.parametrize("count", [BATCHES, pytest.param(MANY, marks=pytest.mark.chaos)])
     def test_are_parked_once_each_and_every_stage_goes_on(
-        self, settings_of: SettingsOf, workers: Workers
+        self, settings_of: SettingsOf, workers: Workers, count: int
     ) -> None:
         settings = create(settings_of(ORDERSTREAM_RETRY_ATTEMPTS="0"))
         stock(settings, MUG=10)
@@ -84,7 +86,7 @@ class TestTenThousandRecordsOfRandomBytesOnEveryTopic:
         }
         written: dict[str, list[bytes]] = {dead: [] for dead in parked_in.values()}
         for topic, dead in parked_in.items():
-            records = garbage(topic, chance)
+            records = garbage(topic, count, chance)
             put(settings, *records)
             written[dead] += [record.value or b"" for record in records]
         put(settings, an_order(order_id="behind"))
