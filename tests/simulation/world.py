@@ -253,7 +253,8 @@ class World:
             outputs: list[Output] = list(handle(batch, tx))
             return outputs
 
-        return replace(stage, handle=watched)
+        # Nobody lingers: only those who are awake at the same moment can get in each other's way.
+        return replace(stage, handle=watched, linger_s=(0.0, 0.0))
 
     def _check_due(self, batch: Batch) -> None:
         if self.skew_s_max:

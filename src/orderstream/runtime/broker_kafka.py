@@ -113,8 +113,8 @@ class KafkaSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": offset_reset,
-                # A fetch costs the broker as much as ten orders, full or not. A busy stage sends
-                # few: none while so many records wait here. One at rest has one under way.
+                # A fetch costs the broker 0.3 ms of CPU even when it is empty, as much as three
+                # orders: none is sent while so many records wait here. At rest one is under way.
                 "queued.min.messages": 32,
                 "fetch.queue.backoff.ms": 5,
                 "fetch.wait.max.ms": 100,
