@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orderstream.local import kafka
 from orderstream.local.processes import ProcessId
+from tests.ports import own_port
 from tests.waiting import until
 
 
@@ -19,12 +20,13 @@ class OwnKafka:
     """One broker with its data folder."""
 
     home: Path
+    port: int
 
     @classmethod
     @contextmanager
     def at_hand(cls) -> Generator["OwnKafka"]:
         """Give a broker, not started yet, and end it afterwards."""
-        own = cls(Path(tempfile.mkdtemp(prefix="orderstream-test-")))
+        own = cls(Path(tempfile.mkdtemp(prefix="orderstream-test-")), own_port())
         try:
             yield own
         finally:
@@ -34,7 +36,7 @@ class OwnKafka:
 
     def start(self) -> str:
         """Start it, again after a kill, and return its address, which stays the same."""
-        return kafka.start(self.home, port=34_092).bootstrap_servers
+        return kafka.start(self.home, port=self.port).bootstrap_servers
 
     def kill(self) -> None:
         """End it as a power cut does."""

@@ -20,6 +20,7 @@ from orderstream.local.guard import Guard
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.settings import Settings
 from tests.homes import own_home
+from tests.ports import own_port
 
 _numbers = itertools.count()
 
@@ -92,7 +93,7 @@ def database_copy(template_dsn: str) -> Generator[str]:
 @pytest.fixture(scope="session")
 def kafka(home: Path, guard: Guard) -> Iterator[str]:
     """The bootstrap servers of a real broker that all tests share; topics are the test's own."""
-    status = local_kafka.start(home, port=33092)
+    status = local_kafka.start(home, port=own_port())
     try:
         for pid in status.pids:
             guard.watch(pid)

@@ -10,6 +10,7 @@ from redis import Redis
 
 from orderstream.local.guard import Guard
 from orderstream.local.processes import free_port
+from tests.ports import own_port
 from tests.waiting import until
 
 
@@ -17,7 +18,7 @@ class OwnRedis:
     """One server, which keeps nothing on disk: one that was killed comes back empty."""
 
     def __init__(self, folder: Path, guard: Guard) -> None:
-        self.port = free_port(29_000)
+        self.port = own_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = Redis.from_url(self.url, protocol=2)
         self._folder = folder

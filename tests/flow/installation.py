@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
-from orderstream.local.processes import free_port
 from tests.homes import remove
+from tests.ports import own_port
 from tests.waiting import until
 
 COMMAND = (sys.executable, "-m", "orderstream")
@@ -125,9 +125,7 @@ def installation(
     home.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not _ours(name)}
     env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
-    port = 20_000 + os.getpid() % 20_000
-    for name in (*SERVICES, "kafka"):
-        port = free_port(port + 1)
+    for port, name in enumerate((*SERVICES, "kafka"), own_port()):
         env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     env |= settings
     log = home / "up.log"

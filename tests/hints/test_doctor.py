@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from orderstream.cli.doctor import Finding, check_redis
-from orderstream.local.processes import free_port
 from orderstream.runtime.settings import Settings
 from tests.own_redis import OwnRedis
+from tests.ports import own_port
 
 WITHOUT_IT = "everything works without it, slower"
 
@@ -33,7 +33,7 @@ class TestRedis:
         assert findings(redis.url) == [Finding("ok", "Redis", "answers")]
 
     def test_that_is_away_is_a_warning(self) -> None:
-        (found,) = findings(f"redis://127.0.0.1:{free_port(29_500)}/0")
+        (found,) = findings(f"redis://127.0.0.1:{own_port()}/0")
         assert (found.state, found.said) == ("warn", f"Redis is away: {WITHOUT_IT}")
         assert "REDIS_URL" in found.todo
 

@@ -12,7 +12,6 @@ from orderstream.inventory.rules import Wanted
 from orderstream.inventory.stock_hinted import EMPTY, HintedStock
 from orderstream.inventory.store import StockLevel, StockStore
 from orderstream.inventory.store_postgres import PostgresStock
-from orderstream.local.processes import free_port
 from orderstream.orders.claims_hinted import HintedClaims
 from orderstream.orders.store import Claim, ClaimStore, Held
 from orderstream.orders.store_postgres import FIRST_ID, PostgresClaims
@@ -22,6 +21,7 @@ from orderstream.runtime.hints import AVOIDED_S, PREFIX, Hints
 from tests.builders import lines
 from tests.conftest import database_copy
 from tests.own_redis import OwnRedis
+from tests.ports import own_port
 
 NAMES = [f"order:{n}" for n in ("a", "b", "c", FIRST_ID, 7)] + ["key:k", "key:l"]
 STATES = ["there", "emptied", "knows-all", "wrong-types", "refused", "hanging"]
@@ -45,7 +45,7 @@ def hints(
                 client.rpush(f"{PREFIX}claim:{name}", "x")
             client.set(f"{PREFIX}{EMPTY}", "x")
         case "refused":
-            url = f"redis://127.0.0.1:{free_port(29_500)}/0"
+            url = f"redis://127.0.0.1:{own_port()}/0"
         case "hanging":
             url = hanging
     with closing(Hints(url)) as hints:

@@ -9,18 +9,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orderstream.local.processes import free_port
 from orderstream.runtime.settings import Settings
 from tests.brokers import OwnKafka
 from tests.conftest import own_settings
 from tests.orders.service import environment
+from tests.ports import own_port
 from tests.waiting import until
 
 
 @pytest.fixture
 def settings(own_kafka: OwnKafka, dsn: str) -> Settings:
-    port = free_port(26_000)
-    return own_settings(own_kafka.start(), dsn, ORDERSTREAM_PORT_VIEW=str(port))
+    return own_settings(own_kafka.start(), dsn, ORDERSTREAM_PORT_VIEW=str(own_port()))
 
 
 @pytest.fixture

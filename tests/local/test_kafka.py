@@ -15,9 +15,8 @@ from confluent_kafka.admin import (
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.local import kafka
-from orderstream.local.processes import ProcessId, free_port, wait_until
-
-_PORT = 31092
+from orderstream.local.processes import ProcessId, wait_until
+from tests.ports import own_port
 
 
 def written(servers: str, topic: str, text: bytes) -> None:
@@ -69,10 +68,11 @@ class TestOneBroker:
     ) -> None:
         assert not kafka.status(home).running
         assert not kafka.stop(home)
-        first = kafka.start(home, port=_PORT)
+        port = own_port()
+        first = kafka.start(home, port=port)
         assert first.running
         assert len(first.pids) == first.brokers == 1
-        assert first == kafka.start(home, port=_PORT) == kafka.status(home)
+        assert first == kafka.start(home, port=port) == kafka.status(home)
         servers = first.bootstrap_servers
         client = admin(servers)
         client.create_topics([NewTopic("t", 1, 1)])["t"].result(10)
@@ -81,20 +81,20 @@ class TestOneBroker:
         assert not kafka.stop(home)
         assert not kafka.status(home).running
 
-        second = kafka.start(home, port=_PORT)
+        second = kafka.start(home, port=port)
         assert second.bootstrap_servers == servers
         written(servers, "t", b"before kill")
         killed(second.pids)
         assert not kafka.status(home).running
 
-        third = kafka.start(home, port=_PORT)
+        third = kafka.start(home, port=port)
         assert third.bootstrap_servers == servers
         assert read(servers, "t", 2) == [b"before stop", b"before kill"]
 
     def test_another_home_takes_the_next_free_ports_and_refuses_other_counts(
         self, home: Path
     ) -> None:
-        port = free_port(_PORT + 100)
+        port = own_port()
         with socket.create_server(("127.0.0.1", port)):
             status = kafka.start(home, port=port)
         assert status.bootstrap_servers == f"127.0.0.1:{port + 1}"
@@ -117,7 +117,8 @@ class TestThreeBrokers:
     def test_records_have_three_copies_and_a_killed_broker_comes_back_alone(
         self, home: Path
     ) -> None:
-        status = kafka.start(home, brokers=3, port=_PORT + 200)
+        port = own_port()
+        status = kafka.start(home, brokers=3, port=port)
         servers = status.bootstrap_servers
         assert len(set(status.pids)) == 3
         client = admin(servers)
@@ -142,7 +143,7 @@ class TestThreeBrokers:
         killed(status.pids[:1])
         assert not kafka.status(home).running
         written(servers, "t", b"two of three")
-        again = kafka.start(home, brokers=3, port=_PORT + 200)
+        again = kafka.start(home, brokers=3, port=port)
         assert again.running
         assert again.bootstrap_servers == servers
         assert again.pids[1:] == status.pids[1:]

@@ -14,12 +14,12 @@ import httpx
 from confluent_kafka import Message
 from pydantic import SecretStr
 
-from orderstream.local.processes import free_port
 from orderstream.order_view.rules import Seen, fold
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.runtime.database import Database
 from orderstream.runtime.settings import Settings
 from tests.kafka.topics import read
+from tests.ports import own_port
 from tests.waiting import until
 
 ITEMS: dict[str, Any] = {"userId": 42, "items": [{"sku": "ABC-001", "qty": 2}]}
@@ -31,8 +31,7 @@ class OrderService:
     """`orderstream serve order` on a free port."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        port = free_port(25_000 + os.getpid() % 10_000)
-        self.settings = settings.model_copy(update={"port_order": port})
+        self.settings = settings.model_copy(update={"port_order": own_port()})
         self.url = self.settings.address("order")
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self._log = folder / "order.log"

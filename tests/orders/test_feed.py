@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -63,18 +64,19 @@ def types(events: list[dict[str, Any]]) -> list[str]:
 
 def said(service: OrderService, order: OrderCreated, *events: Any) -> None:
     """Write what inventory and others say of an order."""
+    put(service.settings, *outputs(service, order, *events))
+
+
+def outputs(service: OrderService, order: OrderCreated, *events: Any) -> list[Output]:
     topics = service.settings.topics
     topic_of = {
         "InventoryReserved": topics.inventory_reserved,
         "OrderCancelled": topics.order_cancelled,
     }
-    put(
-        service.settings,
-        *(
-            Output(topic_of[type(event).__name__], order.key.encode(), encode(event), [])
-            for event in events
-        ),
-    )
+    return [
+        Output(topic_of[type(event).__name__], order.key.encode(), encode(event), [])
+        for event in events
+    ]
 
 
 @pytest.fixture
@@ -135,8 +137,8 @@ class TestAll:
             said(service, order, reserved(order))
             stream.take(1, order.key)
         others = [an_order(order_id=f"{order.key}-{number}") for number in range(50)]
-        for other in others:
-            said(service, other, reserved(other), cancelled(other))
+        said_of = [outputs(service, other, reserved(other), cancelled(other)) for other in others]
+        put(service.settings, *chain.from_iterable(said_of))
         with listening(service, "/api/events", stream.last_id) as again:
             missed = again.take(100)
             assert {(event["orderId"], event["type"]) for event in missed} == {

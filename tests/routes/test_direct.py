@@ -12,6 +12,7 @@ from orderstream.local.processes import free_port
 from orderstream.runtime import connection
 from orderstream.runtime.direct import Answer, DirectRoute, Headers
 from orderstream.runtime.server import WebServer, run
+from tests.ports import own_port
 from tests.routes.test_one_write import app, ask, connect
 from tests.waiting import until
 
@@ -37,7 +38,7 @@ ROUTE = DirectRoute(
 
 class Served:
     def __init__(self) -> None:
-        self.port = free_port(27_200)
+        self.port = own_port()
         self.server = WebServer(app, "127.0.0.1", self.port, direct=ROUTE)
         self.serving = Thread(target=run, args=(self.server.serve,))
         self.serving.start()

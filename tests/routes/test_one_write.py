@@ -11,6 +11,7 @@ import pytest
 
 from orderstream.local.processes import free_port
 from orderstream.runtime.server import WebServer, run
+from tests.ports import own_port
 from tests.waiting import until
 
 BODIES = {"/body": b"{}", "/empty": b"", "/large": b"x" * 300_000}
@@ -35,7 +36,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    port = free_port(27_000)
+    port = own_port()
     server = WebServer(app, "127.0.0.1", port)
     serving = Thread(target=run, args=(server.serve,))
     serving.start()

@@ -13,6 +13,7 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
 from orderstream.wiring import SCHEMAS, stage_parts
 from tests.fuzzing import fuzz
+from tests.ports import own_port
 from tests.waiting import until
 
 STATUSES = {
@@ -30,7 +31,7 @@ def url(request: pytest.FixtureRequest, dsn: str) -> Iterator[str]:
         routes = stage_parts(request.param, Settings(), database).routes
         assert routes is not None
         app.include_router(routes)
-        port = free_port(27_500)
+        port = own_port()
         server = WebServer(app, "127.0.0.1", port)
         serving = Thread(target=run, args=(server.serve,))
         serving.start()

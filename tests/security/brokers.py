@@ -13,7 +13,8 @@ from orderstream.local import jvm
 from orderstream.local.jars import default_cache, ensure_jars
 from orderstream.local.kafka_config import Node, write_config
 from orderstream.local.kafka_servers import launch
-from orderstream.local.processes import end, free_port
+from orderstream.local.processes import end
+from tests.ports import own_port
 from tests.security.certificates import KEY_PASSWORD, Certificates
 from tests.waiting import until
 
@@ -27,10 +28,8 @@ class SecureKafka:
 
     def __init__(self, folder: Path, certificates: Certificates) -> None:
         self._certificates = certificates
-        ports: list[int] = []
-        for _ in range(6):
-            ports.append(free_port(35_092, taken=ports))
-        broker, controller, *secure = ports
+        first = own_port()
+        broker, controller, *secure = range(first, first + 6)
         self._ports: dict[str, int] = dict(
             zip(("scram", "plain", "bare", "mutual"), secure, strict=True)
         )

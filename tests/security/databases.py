@@ -15,7 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from orderstream.local import postgres
-from orderstream.local.processes import free_port
+from tests.ports import own_port
 from tests.security.certificates import Certificates
 
 USER = "shop"
@@ -39,7 +39,7 @@ def secure_postgres(home: Path, certificates: Certificates) -> Iterator[str]:
         folder = Path(str(conninfo_to_dict(dsn)["host"]))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.certificate("server"), certificates.key("server"))
-        port = free_port(36_432)
+        port = own_port()
         with _encrypting(folder / _SOCKET, port, context):
             yield make_conninfo(
                 host="127.0.0.1",

@@ -84,6 +84,7 @@ class TestTheSetting:
             f"{KEY}:client:{HASH}",
             f"{KEY}:root:{HASH}",
         ],
+        ids=lambda value: value.replace(KEY, "KEY"),
     )
     def test_that_is_wrong_stops_the_start_and_is_not_repeated(self, value: str) -> None:
         (said,) = faults(ORDERSTREAM_API_KEYS=value)

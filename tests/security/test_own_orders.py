@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from orderstream.local.processes import free_port
 from orderstream.runtime.keys import new_key
 from orderstream.runtime.settings import Settings
 from tests.conftest import database_copy, own_settings
 from tests.kafka.topics import create, read
 from tests.orders.service import environment, problem_of
+from tests.ports import own_port
 from tests.security.running import run, serving
 from tests.waiting import together, until
 
@@ -68,11 +68,8 @@ def house(
 ) -> Iterator[House]:
     with ExitStack() as stack:
         dsn = stack.enter_context(database_copy(template_dsn))
-        ports = [free_port(28_080)]
-        while len(ports) < 3:
-            ports.append(free_port(ports[-1] + 1))
         names = ("ORDER", "INVENTORY", "VIEW")
-        given = {f"ORDERSTREAM_PORT_{n}": str(p) for n, p in zip(names, ports, strict=True)}
+        given = {f"ORDERSTREAM_PORT_{n}": str(p) for p, n in enumerate(names, own_port())}
         given["ORDERSTREAM_API_KEYS"] = ",".join(str(entry) for _, entry in MADE.values())
         given["ORDERSTREAM_RATE_LIMIT"] = "20"
         settings = create(own_settings(kafka, dsn, **given))

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from orderstream.local.processes import free_port
 from orderstream.runtime.keys import new_key
 from orderstream.runtime.settings import Settings
 from orderstream.wiring import SERVICES
+from tests.ports import own_port
 from tests.security import brokers, databases
 from tests.security.brokers import SecureKafka
 from tests.security.certificates import KEY_PASSWORD
@@ -74,9 +74,7 @@ def given(secure_kafka: SecureKafka, secure_dsn: str) -> dict[str, str]:
         "ORDERSTREAM_API_KEY": BOSS,
         "ORDERSTREAM_LOG_LEVEL": "DEBUG",
     }
-    port = 27_080
-    for name in SERVICES:
-        port = free_port(port + 1)
+    for port, name in enumerate(SERVICES, own_port()):
         settings[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     return settings
 
@@ -154,7 +152,7 @@ def test_what_is_wrong_is_said_without_it(
         assert "Traceback" not in told, answer
     if name == "ORDERSTREAM_API_KEYS" or "example" in wrong["DATABASE_URL"]:
         return  # It does not start: `config` has shown how that is said.
-    port = free_port(27_500)
+    port = own_port()
     wrong["ORDERSTREAM_PORT_INVENTORY"] = str(port)
     log = folder / "inventory.log"
     log.unlink(missing_ok=True)
