@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,9 @@ class Installation:
 
         def look() -> int | None:
             for child in psutil.Process(self.process.pid).children():
-                if child.cmdline()[-2:] == ["serve", service]:
-                    return child.pid
+                with suppress(psutil.Error):  # It has ended meanwhile.
+                    if child.cmdline()[-2:] == ["serve", service]:
+                        return child.pid
             return None
 
         return until(look, what=f"{service} runs")
