@@ -19,8 +19,9 @@ setup: .venv/.ready  ## make .venv with the `orderstream` command, from locked d
 run: setup  ## everything on this machine: Kafka, PostgreSQL and the services; Ctrl-C stops it
 	@exec $(BIN)/orderstream up
 
-test: setup  ## every test
-	$(BIN)/python -m pytest
+# Most tests wait for servers. Each of the two processes has a Kafka and a PostgreSQL of its own.
+test: setup  ## every test, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint, types, import rules, locks
 	$(BIN)/ruff format --check .
