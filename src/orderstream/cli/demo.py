@@ -52,6 +52,8 @@ ORDERS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("the drill", {"userId": 4, "items": [{"sku": "FAIL", "qty": 1}]}, "FAILED"),
     ("an order behind the drill", {"userId": 4, "items": [{"sku": "MUG", "qty": 1}]}, "CONFIRMED"),
 )
+# Partitions are read side by side: who wants to come first waits for the decision.
+WAITED_FOR = "the last pieces"
 
 
 @app.command()
@@ -146,8 +148,9 @@ def _place(order: str, seconds: float) -> bool:
     with httpx.Client(base_url=order, timeout=seconds, trust_env=False) as client:
         began = time.monotonic()
         ids: list[str] = []
-        for _, body, _ in ORDERS:
-            answer = client.post("/api/orders", json=body)
+        for what, body, _ in ORDERS:
+            prefer = {"Prefer": f"wait={seconds:.0f}"} if what == WAITED_FOR else {}
+            answer = client.post("/api/orders", json=body, headers=prefer)
             answer.raise_for_status()
             ids.append(str(answer.json()["orderId"]))
         waiting = dict(zip(ids, ORDERS, strict=True))
