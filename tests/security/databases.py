@@ -59,35 +59,44 @@ def _encrypting(socket: Path, port: int, context: ssl.SSLContext) -> Iterator[No
     """Pass on to the socket what comes to the port by TLS."""
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        writers = [writer]
+        try:
             if await reader.readexactly(len(_TLS_PLEASE)) == _TLS_PLEASE:
                 writer.write(b"S")
                 await writer.start_tls(context)
                 inner_reader, inner_writer = await asyncio.open_unix_connection(str(socket))
-                there = asyncio.create_task(_pass_on(reader, inner_writer))
-                await _pass_on(inner_reader, writer)
-                await there
-        writer.close()
+                writers.append(inner_writer)
+                await asyncio.gather(_pass_on(reader, inner_writer), _pass_on(inner_reader, writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # A connection that a test breaks off.
+        finally:
+            for one in writers:
+                one.transport.abort()
 
     async def serve() -> None:
-        async with await asyncio.start_server(client, "127.0.0.1", port):
-            ready.set()
-            await stopping.wait()
+        listener = await asyncio.start_server(client, "127.0.0.1", port)
+        ready.set()
+        await stopping.wait()
+        listener.close()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    def run() -> None:
+        loop.run_until_complete(serve())
+        loop.close()
 
     ready, stopping, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # Connections that a test breaks off.
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread = threading.Thread(target=run)
     thread.start()
-    ready.wait(10)
+    assert ready.wait(10)
     try:
         yield
     finally:
         loop.call_soon_threadsafe(stopping.set)
-        thread.join(10)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.1))
-        loop.close()
+        thread.join()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
