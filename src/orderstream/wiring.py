@@ -168,7 +168,14 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     )
     keys = settings.keys()
     running: list[asyncio.Task[None]] = []
-    desk = Desk(claims, publisher, settings.topics.order_created, utc_now, empties)
+    desk = Desk(
+        claims,
+        publisher,
+        settings.topics.order_created,
+        utc_now,
+        settings.partitions,
+        empties,
+    )
     preparing = Background(lambda: prepare(settings, "order", "view"))
 
     async def on_start() -> None:
