@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from bench.harness import COMMAND, Broken, Figure, environment, folder, keep, say
 from orderstream import wiring
@@ -156,7 +156,6 @@ def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) ->
     admin = Admin(settings.kafka())
     group = settings.group(name)
     reads = next(step.reads for step in flow(settings.topics) if step.service == name)
-    _until_told(settings, group, reads[0])
     whole = _left(admin, group, reads, settings.topics)
     deadline = time.monotonic() + WITHIN_S
     with _serving(name, settings, env) as service:
@@ -177,18 +176,6 @@ def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) ->
     return Drained(
         counted / (now - since), {who: (cpu[who] - before[who]) * US / counted for who in cpu}
     )
-
-
-def _until_told(settings: Settings, group: str, topic: str) -> None:
-    """Wait until a new Kafka can tell of the group: until then the admin client may crash."""
-    asking = Consumer(settings.kafka() | {"group.id": group})
-    for _ in range(100):
-        try:
-            asking.committed([TopicPartition(topic, 0)], timeout=10)
-            break
-        except KafkaException:
-            time.sleep(0.1)
-    asking.close()
 
 
 def _left(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) -> int:

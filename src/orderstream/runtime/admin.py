@@ -1,12 +1,14 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import (
+    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -20,11 +22,20 @@ from confluent_kafka.admin import (
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
-from orderstream.runtime.clients import Asker
+from orderstream.runtime.clients import ASK_AGAIN_S, Asker, made
+from orderstream.runtime.stage import Partition, Positions
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
 REACH_TIMEOUT_S = 1.0
 REACH_FRESH_S = 1.0
+_COORDINATOR_COMES = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+    }
+)
 RECORD_BYTES_MAX = 2_097_152  # Twice Kafka's default: a dead letter is a record with more headers.
 
 
@@ -219,15 +230,29 @@ class Admin:
         partitions = [(t, n) for t in topics for n in range(counts.get(t, 0))]
         if not partitions:
             return []
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
-        try:
-            futures = self._client.list_consumer_group_offsets([request], request_timeout=TIMEOUT_S)
-            answer = futures[group].result()
-        except KafkaException as error:
-            raise Unavailable(f"group {group}: {error_of(error).str()}") from error
-        committed = {
-            (p.topic, p.partition): p.offset if p.offset >= 0 else None
-            for p in answer.topic_partitions or ()
-        }
+        committed = self._committed(group, partitions)
         ends = self.ends(partitions)
         return [Lag(group, t, n, committed.get((t, n)), ends[t, n]) for t, n in partitions]
+
+    def _committed(self, group: str, partitions: Sequence[Partition]) -> Positions:
+        """Return what a group has committed, by a consumer that joins nothing.
+
+        Asked while its coordinator is still loading, as in a new Kafka, the admin client of
+        librdkafka 2.x waits in vain, or fails in a way that ended processes.
+        """
+        with closing(made(Consumer, self._config | {"group.id": group})) as asking:
+            deadline = monotonic() + TIMEOUT_S
+            while True:
+                try:
+                    found = asking.committed(
+                        [TopicPartition(*p) for p in partitions], timeout=TIMEOUT_S
+                    )
+                    for partition in found:
+                        if partition.error is not None:
+                            raise KafkaException(partition.error)
+                    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+                except KafkaException as error:
+                    fault = error_of(error)
+                    if fault.code() not in _COORDINATOR_COMES or monotonic() > deadline:
+                        raise Unavailable(f"group {group}: {fault.str()}") from error
+                sleep(ASK_AGAIN_S)
