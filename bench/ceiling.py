@@ -49,7 +49,7 @@ def _kafka(settings: Settings) -> Figure:
         rate = _consumed_and_produced(settings, number)
         say(f"ceiling: Kafka, {_shown(number)}: {rate:,.0f} records/s")
         rates.append(rate)
-    name = f"Kafka alone: consumed and produced, {RECORDS_OF_A_TRANSACTION:,} a transaction"
+    name = f"Kafka alone, {RECORDS_OF_A_TRANSACTION:,} a transaction"
     return Figure(name, "records/s", "", rates[1:])
 
 
@@ -135,7 +135,7 @@ def _postgres(settings: Settings) -> list[Figure]:
                 )
                 if number == 0:
                     _analyze(settings)
-            name = f"PostgreSQL alone: reserved, {size:,} a transaction"
+            name = f"PostgreSQL alone, {size:,} a transaction"
             figures.append(Figure(name, "orders/s", "", rates[1:]))
     return figures
 

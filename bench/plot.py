@@ -1,7 +1,7 @@
 """Draws the rates in bench/results as bars into docs/benchmarks.svg.
 
-A bar is the median of the runs, the thin line from the least to the most. Each group, a result
-file or a pair of it, has its own scale. Light and dark follow the reader.
+A bar is the median of the runs, the thin line goes from the least to the most. Each group has a
+scale of its own: a result file, or a peer and ours beside it. Light and dark follow the reader.
 """
 
 import json
@@ -47,12 +47,13 @@ def _groups(name: str) -> Iterator[Group]:
         return
     document = json.loads(path.read_text("utf-8"))
     figures = [Figure(**figure) for figure in document["figures"]]
-    bars = [figure for figure in figures if figure.unit in UNITS]
-    if name == "peers":  # A slow peer would be no bar at all beside a fast one's figures.
-        for start in range(0, len(bars), 2):
-            yield f"beside a peer, {bars[start].unit}", bars[start : start + 2]
-    elif bars:
-        yield f"{name.replace('_', ' ')}, {bars[0].unit}", bars
+    for unit in UNITS:
+        bars = [figure for figure in figures if figure.unit == unit]
+        if name == "peers":  # A slow peer would have no bar at all on the scale of a fast one.
+            for ours, theirs in zip(bars[::2], bars[1::2], strict=True):
+                yield f"{theirs.name} beside orderstream, {unit}", [ours, theirs]
+        elif bars:
+            yield f"{name.replace('_', ' ')}, {unit}", bars
 
 
 def svg(groups: list[Group]) -> str:
@@ -65,9 +66,7 @@ def svg(groups: list[Group]) -> str:
         scale = BAR / max(max(bar.runs) for bar in bars)
         for bar in bars:
             least, middle, most = bar.spread()
-            kind = (
-                "other" if title.startswith("beside") and "orderstream" not in bar.name else "bar"
-            )
+            kind = "other" if title.startswith(bar.name) else "bar"
             level = y + ROW // 2
             parts += (
                 f'<text class="name" x="{LABEL - 8}" y="{level + 4}">{escape(bar.name)}</text>',

@@ -90,7 +90,7 @@ def _figures(peer: Peer, reports: Reports) -> list[Figure]:
         figures += [
             Figure(f"{shown}, orderstream beside {peer.name}", "orders/s", "", ours),
             Figure(f"{shown}, {peer.name}", "orders/s", "", theirs),
-            Figure(f"  ratio, {shown}", "x", peer.targets.get(shown, ""), ratios),
+            Figure(f"  ratio to {peer.name}, {shown}", "x", peer.targets.get(shown, ""), ratios),
         ]
     return figures
 
