@@ -30,6 +30,8 @@ from orderstream.runtime.settings import Settings
 ORDERS = int(os.environ.get("ORDERS", "60000"))
 CONNECTIONS = 256
 RUNS = 3
+OURS = "orderstream"
+WARM_UP = "warm-up"
 RATES = {"POST accepted": "acceptedPerSecond", "end to end": "endToEndPerSecond"}
 
 Reports = dict[str, list[dict[str, Any]]]
@@ -57,15 +59,17 @@ def run() -> list[Figure]:
 
 def side_by_side(peer: Peer, up: Installation, at: Path) -> Reports:
     """Warm the peer up, then let the two take turns."""
-    reports: Reports = {"orderstream": [], peer.name: []}
+    turns = (OURS, peer.name)
+    reports: Reports = {name: [] for name in (WARM_UP, *turns)}
     with running(peer, up, at) as beside:
         for number in range(1, peer.warm_ups + 1):
             report = beside.load(peer.orders, CONNECTIONS)
+            reports[WARM_UP].append(report)
             _tell(f"warm-up {number}", peer.name, report)
         for number in range(1, RUNS + 1):
-            for name in reports:
-                theirs = name == peer.name
-                report = beside.load(peer.orders, CONNECTIONS) if theirs else _ours(up)
+            for name in turns:
+                ours = name == OURS
+                report = _ours(up) if ours else beside.load(peer.orders, CONNECTIONS)
                 reports[name].append(report)
                 _tell(f"run {number}", name, report)
     return reports
@@ -85,7 +89,7 @@ def _tell(which: str, name: str, report: dict[str, Any]) -> None:
 def _figures(peer: Peer, reports: Reports) -> list[Figure]:
     figures: list[Figure] = []
     for shown, rate in RATES.items():
-        ours, theirs = ([report[rate] for report in runs] for runs in reports.values())
+        ours, theirs = ([r[rate] for r in reports[name]] for name in (OURS, peer.name))
         ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
         figures += [
             Figure(f"{shown}, orderstream beside {peer.name}", "orders/s", "", ours),
