@@ -1,5 +1,7 @@
 """Checks the locks: every package pinned with hashes, from no place of its own, as pyproject says.
 
+That of the peer in bench/ is another program's: its pins need not agree with ours.
+
 Whether a pinned version is known to be vulnerable is only looked up where the command pip-audit is
 and its database answers; a note says so where it does not. Exit 1 with every fault.
 """
@@ -86,13 +88,15 @@ def audit(lock: Path) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Check both locks."""
+    """Check all locks."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))
     wanted: list[str] = project["project"]["dependencies"]
     run_lock, dev_lock = TOP / "requirements.lock", TOP / "requirements-dev.lock"
+    peer_lock = TOP / "bench" / "peers" / "faststream" / "requirements.lock"
     pins, faults = read_lock(run_lock.read_text("utf-8"), run_lock.name)
     dev_pins, dev_faults = read_lock(dev_lock.read_text("utf-8"), dev_lock.name)
     faults += dev_faults
+    faults += read_lock(peer_lock.read_text("utf-8"), "bench/peers: " + peer_lock.name)[1]
     faults += disagreements(wanted, pins, run_lock.name)
     dev_wanted = wanted + project["dependency-groups"]["dev"]
     faults += disagreements(dev_wanted, dev_pins, dev_lock.name, pins)

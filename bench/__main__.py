@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: measure all figures, or the named ones.
+"""`python -m bench [NAME ...]`: measure all figures, or the named ones; `plot` draws them.
 
 Exit code 0 when it ran, whatever the figures are; 1 when something broke; 2 for a wrong name.
 """
@@ -10,14 +10,15 @@ import traceback
 
 from bench.harness import Broken, Figure, print_figures, say
 
-NAMES = ("up_time", "end_to_end", "memory", "latency", "drain", "listeners")
+NAMES = ("up_time", "end_to_end", "memory", "latency", "drain", "listeners", "peers", "ceiling")
+OTHERS = ("plot",)
 
 
 def main(names: list[str]) -> int:
     """Run them one after the other; return the exit code."""
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in (*NAMES, *OTHERS)]
     if unknown:
-        say(f"no figure is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+        say(f"no figure is called {', '.join(unknown)}; there are {', '.join((*NAMES, *OTHERS))}")
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C: all is ended in order.
     figures: list[Figure] = []

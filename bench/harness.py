@@ -74,7 +74,7 @@ class Installation:
     def check_alive(self) -> None:
         """Raise Broken if `up` has ended."""
         if (code := self.process.poll()) is not None:
-            raise Broken(f"`up` ended with {code}:\n{_tail(self.home.parent / 'up.log')}")
+            raise Broken(f"`up` ended with {code}:\n{tail(self.home.parent / 'up.log')}")
 
     def wait_until_ready(self) -> None:
         """Return once every service is ready."""
@@ -148,12 +148,13 @@ def environment(home: Path) -> dict[str, str]:
     ours = ("ORDERSTREAM_", "KAFKA_", "DATABASE_URL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*wiring.SERVICES, "kafka")]
-    ports = _free_ports(len(names))
+    ports = free_ports(len(names))
     env |= dict(zip(names, map(str, ports), strict=True))
     return env | {"ORDERSTREAM_HOME": str(home)}
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free on this machine, each another."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -174,7 +175,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
+    """Return the last lines of a log."""
     return "\n".join(path.read_text("utf-8", "replace").splitlines()[-15:])
 
 
