@@ -125,8 +125,11 @@ _decode = msgspec.json.Decoder(AnyShape).decode
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
-def parse(body: bytes) -> Request:
-    """Read an order in any of the three shapes. Raises NotJson, or Malformed with the field."""
+def parse(body: bytes, what: str = "body") -> Request:
+    """Read an order in any of the three shapes. Raises NotJson, or Malformed with the field.
+
+    `what` is what a message calls it.
+    """
     try:
         given = _decode(body)
     except msgspec.ValidationError as error:
@@ -135,7 +138,7 @@ def parse(body: bytes) -> Request:
         field = at["path"] if at else ""
         raise Malformed(_AT.sub("", message), field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotJson(f"the body is not JSON: {error}") from None
+        raise NotJson(f"the {what} is not JSON: {error}") from None
     if given.items is not UNSET:
         return _with_items(given, given.items)
     if given.productId is not UNSET:

@@ -153,6 +153,19 @@ class Publisher:
         self._closing = True
         self._thread.join(1.0)
 
+    # For batches (runtime/publisher_batch.py) -----------------------------------------------
+
+    def producer(self, linger_ms: int) -> Producer:
+        """Return the producer of this linger, made when first asked for: who asks polls it."""
+        if linger_ms not in self._producers:
+            self._producers[linger_ms] = self._producer(linger_ms)
+        return self._producers[linger_ms]
+
+    def poll(self, linger_ms: int) -> None:
+        """Hear that producer out, and replace one that failed for good."""
+        self._producers[linger_ms].poll(0)
+        self._replace_if_failed(linger_ms)
+
     # In the publisher's thread -------------------------------------------------------------
 
     def _serve(self) -> None:
