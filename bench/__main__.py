@@ -10,7 +10,7 @@ import traceback
 
 from bench.harness import Broken, Figure, print_figures, say
 
-NAMES = ("up_time", "end_to_end", "memory", "latency", "drain", "listeners")
+NAMES = ("up_time", "end_to_end", "memory", "latency", "drain", "listeners", "bulk")
 
 
 def main(names: list[str]) -> int:
