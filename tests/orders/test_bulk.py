@@ -1,22 +1,19 @@
 """Many orders in one request, to the service as it is."""
 
 import json
-import socket
 from collections.abc import Iterable
+from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from orderstream.contract.events import decode_created
+from tests.bulk import Stream, body_of
 from tests.orders.service import ITEM, ITEMS, PRODUCT, OrderService, problem_of
 from tests.waiting import until
 
+MEMORY_SLACK = 24 << 20  # 120,000 orders and their answers are 14 MB, and some 100 as objects.
 NDJSON = {"content-type": "application/x-ndjson"}
-
-
-def body_of(orders: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(order).encode() + b"\n" for order in orders)
 
 
 def bulk(service: OrderService, body: Any, **headers: str) -> list[dict[str, Any]]:
@@ -142,8 +139,25 @@ class TestManyOrders:
         assert {answer["status"] for answer in told} == {202}
         assert len({answer["orderId"] for answer in told}) == wanted
 
+    def test_take_no_memory(self, service: OrderService) -> None:
+        piece, pieces = body_of([ITEMS]) * 1_000, 40
+
+        def once() -> int:
+            with Stream(service.url) as stream:
+                reading = Thread(target=stream.rest)
+                reading.start()
+                for _ in range(pieces):
+                    stream.send(piece)
+                stream.send(b"")
+                reading.join(120)
+                assert not reading.is_alive()
+            return service.rss()
+
+        first = [once() for _ in range(2)][-1]
+        assert [once() for _ in range(3)][-1] < first + MEMORY_SLACK
+
     def test_are_answered_while_others_are_still_to_come(self, service: OrderService) -> None:
-        with Stream(service) as stream:
+        with Stream(service.url) as stream:
             for number in range(1, 4):
                 stream.send(body_of([ITEMS]))
                 assert stream.answer()["line"] == number
@@ -158,58 +172,9 @@ class TestManyOrders:
         self, service: OrderService
     ) -> None:
         orders = [PRODUCT | {"orderId": f"gone-{n}"} for n in range(700)]
-        with Stream(service) as stream:
+        with Stream(service.url) as stream:
             stream.send(body_of(orders)[:-5])
             assert stream.answer()["orderId"] == "gone-0"
         until(lambda: service.records("gone-698"), what="the last whole line is an order")
         assert not service.records("gone-699")
         assert service.place(ITEMS).status_code == 202
-
-
-class Stream:
-    """A bulk whose lines are sent one by one, in chunks, and answered meanwhile."""
-
-    def __init__(self, service: OrderService) -> None:
-        at = urlsplit(service.url)
-        self._socket = socket.create_connection((at.hostname or "", at.port or 0), 20)
-        self._socket.sendall(
-            b"POST /api/orders:bulk HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
-        self._head_read = False
-        self._file = self._socket.makefile("rb")
-        self._lines: list[bytes] = []
-
-    def __enter__(self) -> "Stream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def send(self, piece: bytes) -> None:
-        """Send a piece of the body; an empty one ends it."""
-        self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-    def answer(self) -> dict[str, Any]:
-        """Return the next answer, once it is there."""
-        while not self._lines:
-            chunk = self._chunk()
-            assert chunk, "no more answers"
-            self._lines = chunk.splitlines()
-        return json.loads(self._lines.pop(0))
-
-    def rest(self) -> bytes:
-        """Return what comes until the answer has ended."""
-        return b"".join(self._lines) + b"".join(iter(self._chunk, b""))
-
-    def _chunk(self) -> bytes:
-        if not self._head_read:
-            assert b" 200 " in self._file.readline()
-            while self._file.readline() != b"\r\n":
-                pass
-            self._head_read = True
-        size = int(self._file.readline(), 16)
-        chunk = self._file.read(size)
-        assert self._file.readline() == b"\r\n"
-        return chunk

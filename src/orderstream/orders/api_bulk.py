@@ -158,21 +158,21 @@ class Bulk:
         said: list[bytes] = []
         orders: list[Order] = []
         places: list[int] = []  # Of the orders' answers.
+        caller = given.caller
         for number, line in enumerate(lines, first):
             if isinstance(line, TooLong):
                 detail = f"A line may have at most {BODY_BYTES_MAX} bytes."
                 said.append(_refusal(number, 413, "too-large", detail))
-            elif not _is_blank(line):
-                try:
-                    order = parse(line, "line")
-                except Malformed as error:
+                continue
+            try:
+                order = parse(line, "line")
+            except Malformed as error:
+                if not _is_blank(line):
                     said.append(_told(number, failure(error)))
-                else:
-                    places.append(len(said))
-                    orders.append(
-                        order if given.caller is None else replace(order, owner=given.caller.name)
-                    )
-                    said.append(b"%d" % number)
+                continue
+            places.append(len(said))
+            orders.append(order if caller is None else replace(order, owner=caller.name))
+            said.append(b"%d" % number)
         try:
             async with self._turns:
                 outcomes = await self._desk.accept_all(orders, given.traceparent)
@@ -212,11 +212,10 @@ def _is_blank(line: Line) -> bool:
 
 
 def _accepted(number: bytes, result: Accepted) -> bytes:
-    order_id = _encode(result.order_id)
-    more = b',"replayed":true' if result.replayed else b""
-    return b'{"line":%b,"status":202,"orderId":%b,"orderStatus":"PENDING"%b}\n' % (
+    more = b',"replayed":true}\n' if result.replayed else b"}\n"
+    return b'{"line":%b,"status":202,"orderId":%b,"orderStatus":"PENDING"%b' % (
         number,
-        order_id,
+        _encode(result.order_id),
         more,
     )
 

@@ -141,7 +141,9 @@ class BulkDesk(Desk):
                 self._refill = asyncio.create_task(self._fetch_ids())
             if not await asyncio.shield(self._refill):
                 raise Unavailable("no order id can be given: the order store is away")
-        return [self._take_id() for _ in range(count)]
+        take = self._ids.popleft
+        ids = [take() for _ in range(count - 1)]
+        return [*ids, self._take_id()]  # It looks after the next block.
 
     # Orders that bring an id ----------------------------------------------------------------
 
@@ -240,14 +242,15 @@ class BulkDesk(Desk):
         headers = self._envelope.of_one_time(now, traceparent)
         records: list[Record] = []
         for order_id, request in orders:
-            key = str(order_id).encode()
+            owner = request.owner
             order = OrderCreated(
                 order_id=order_id,
                 user_id=request.user_id,
                 items=request.items,
                 created_at=now,
-                owner=UNSET if request.owner is None else request.owner,
+                owner=UNSET if owner is None else owner,
             )
+            key = str(order_id).encode()
             records.append((key, encode(order), headers(key)))
         return records
 

@@ -159,14 +159,15 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
         raise Malformed("an order needs at least one item", "items")
     if len(items) > ITEMS_MAX:
         raise Malformed(f"an order has at most {ITEMS_MAX} items, not {len(items)}", "items")
-    _refuse_names(given, "items", _NOT_WITH_ITEMS)
+    if not (given.order_id is given.user_id is given.quantity is UNSET):
+        _refuse_names(given, "items", _NOT_WITH_ITEMS)
     for number, item in enumerate(items):
         if fault := text_fault(item.sku, SKU_LENGTH_MAX):
             raise Malformed(f"sku {fault}", f"items[{number}].sku")
     return Request(
         _id(given.orderId, "orderId", needed=False),
         _id(given.userId, "userId", needed=True),
-        tuple(Line(item.sku, item.qty) for item in items),
+        tuple([Line(item.sku, item.qty) for item in items]),
     )
 
 
