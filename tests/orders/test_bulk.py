@@ -127,14 +127,17 @@ class TestABulk:
 
 class TestManyOrders:
     def test_are_answered_in_order_whatever_their_number(self, service: OrderService) -> None:
-        wanted = 30_000
-        one = body_of([ITEMS])
-
-        def pieces() -> Iterable[bytes]:
+        wanted, piece = 30_000, body_of([ITEMS]) * 100
+        told: list[dict[str, Any]] = []
+        with Stream(service.url) as stream:
+            reading = Thread(
+                target=lambda: told.extend(map(json.loads, stream.rest().splitlines()))
+            )
+            reading.start()
             for _ in range(wanted // 100):
-                yield one * 100
-
-        told = bulk(service, pieces())
+                stream.send(piece)
+            stream.send(b"")
+            reading.join(60)
         assert [answer["line"] for answer in told] == list(range(1, wanted + 1))
         assert {answer["status"] for answer in told} == {202}
         assert len({answer["orderId"] for answer in told}) == wanted
