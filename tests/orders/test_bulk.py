@@ -1,7 +1,6 @@
 """Many orders in one request, to the service as it is."""
 
 import json
-from collections.abc import Iterable
 from threading import Thread
 from typing import Any
 

@@ -43,8 +43,8 @@ MEDIA_TYPES = (
     "",
 )
 BATCH = 500  # Some 5 ms of work: what else there is to do does not wait longer.
-BATCHES_EACH = 16  # That one request may have under way or unread.
-BATCHES_MAX = 48  # That all requests may have under way: far fewer orders than Kafka's queue takes.
+BATCHES_EACH = 32  # That one request may have under way or unread.
+BATCHES_MAX = 96  # That all requests may have under way: a quarter of what fits Kafka's queue.
 SILENCE_MAX_S = 60.0  # Of a client whose turn it is.
 
 _encode = msgspec.json.Encoder().encode
