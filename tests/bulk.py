@@ -35,6 +35,13 @@ class Stream:
         self._file.close()
         self._socket.close()
 
+    def is_asked_to_send(self) -> bool:
+        """Read what a client waits for that sent `Expect: 100-continue`."""
+        return (self._file.readline(), self._file.readline()) == (
+            b"HTTP/1.1 100 Continue\r\n",
+            b"\r\n",
+        )
+
     def send(self, piece: bytes) -> None:
         """Send a piece of the body; an empty one ends it."""
         self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))

@@ -1,9 +1,13 @@
 """The bulk route reads no more than it can have placed, and leaves nothing behind."""
 
 import asyncio
+import json
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from threading import Thread
 from typing import Any, cast
 
@@ -11,7 +15,7 @@ import pytest
 
 from orderstream.local.processes import free_port
 from orderstream.orders import api_bulk
-from orderstream.orders.api_bulk import BATCH, BATCHES_EACH, Bulk, bulk_routes
+from orderstream.orders.api_bulk import BATCH, BATCHES_EACH, PATH, Bulk, bulk_routes
 from orderstream.orders.desk import Accepted
 from orderstream.orders.desk_bulk import BulkDesk, Outcome
 from orderstream.orders.rules import Request
@@ -123,6 +127,26 @@ class TestAClient:
                 threading.Event().wait(1.2)  # Longer than the sweep takes to come round.
             stream.send(b"")
             assert stream.rest() == b""
+
+    def test_that_waits_to_be_asked_for_the_body_is_asked(self, served: Served) -> None:
+        with served.stream("Expect: 100-continue\r\n") as stream:
+            assert stream.is_asked_to_send()
+            stream.send(LINE)
+            assert stream.answer()["status"] == 202
+
+    def test_that_is_curl_sends_and_reads_any_length(self, served: Served, tmp_path: Path) -> None:
+        curl = shutil.which("curl")
+        if curl is None:
+            pytest.skip("there is no curl")
+        count = 100_000
+        file = tmp_path / "orders.ndjson"
+        file.write_bytes(LINE * count)
+        for how in (["-T", str(file)], ["--data-binary", f"@{file}"]):
+            words = [curl, "-sS", "--noproxy", "*", "-X", "POST", *how, served.url + PATH]
+            done = subprocess.run(words, capture_output=True, timeout=60)
+            assert (done.returncode, done.stderr) == (0, b"")
+            lines = done.stdout.splitlines()
+            assert [json.loads(line)["line"] for line in lines] == list(range(1, count + 1))
 
     def test_that_falls_silent_is_told_from_which_line_on(
         self, served: Served, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,8 @@
 Lines are read, placed and answered by the batch. A batch is placed by a task of its own, and a few
 may be under way; the answers go out in the order that the batches came in. When so many wait, for
 Kafka or for a client that does not read, nothing more is read: the client's sending comes to a
-halt, and what a body takes of memory has a bound that has nothing to do with its length.
+halt, and what a body takes of memory has a bound that has nothing to do with its length: a batch
+has no more than what came of the body in one piece, which is some 300 KiB.
 """
 
 import asyncio
@@ -43,11 +44,16 @@ MEDIA_TYPES = (
     "",
 )
 BATCH = 500  # Some 5 ms of work: what else there is to do does not wait longer.
-BATCHES_EACH = 32  # That one request may have under way or unread.
+BATCHES_EACH = 32  # That one request may have under way or unread; each came in one piece.
 BATCHES_MAX = 96  # That all requests may have under way: a quarter of what fits Kafka's queue.
 SILENCE_MAX_S = 60.0  # Of a client whose turn it is.
 
 _encode = msgspec.json.Encoder().encode
+_HEADERS = [
+    (b"content-type", NDJSON.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 _Answer = tuple[int, Any, bytes]
@@ -84,17 +90,15 @@ class Bulk:
         self._reading.add(reading)
         reading.add_done_callback(self._reading.discard)
         try:
-            headers = [
-                (b"content-type", NDJSON.encode()),
-                (b"cache-control", b"no-store"),
-                (b"x-accel-buffering", b"no"),
-            ]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            while (batch := await answers.get()) is not None:
+            batch = await answers.get()
+            # Not before: a client that waits for "100 Continue" is told so by the first reading.
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            while batch is not None:
                 body = batch if isinstance(batch, bytes) else await asyncio.shield(batch)
                 if body:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
                 window.release()
+                batch = await answers.get()
             await send({"type": "http.response.body", "body": b""})
         finally:
             reading.cancel()
@@ -113,9 +117,10 @@ class Bulk:
         try:
             async for lines in self._batches(given.caller, receive):
                 await window.acquire()
+                await self._turns.acquire()
                 placing = asyncio.create_task(self._place(number, lines, given))
                 self._placing.add(placing)
-                placing.add_done_callback(self._placing.discard)
+                placing.add_done_callback(self._placed)
                 answers.put_nowait(placing)
                 number += len(lines)
                 await asyncio.sleep(0)  # It is placed now, and others have their turn.
@@ -153,6 +158,10 @@ class Bulk:
 
     # Placing --------------------------------------------------------------------------------
 
+    def _placed(self, placing: asyncio.Task[bytes]) -> None:
+        self._placing.discard(placing)
+        self._turns.release()
+
     async def _place(self, first: int, lines: Sequence[Line], given: _Given) -> bytes:
         """Place a batch of lines, of which the first has this number; return their answers."""
         said: list[bytes] = []
@@ -174,8 +183,7 @@ class Bulk:
             orders.append(order if caller is None else replace(order, owner=caller.name))
             said.append(b"%d" % number)
         try:
-            async with self._turns:
-                outcomes = await self._desk.accept_all(orders, given.traceparent)
+            outcomes = await self._desk.accept_all(orders, given.traceparent)
         except Exception as error:  # noqa: BLE001 - each has its answer
             outcomes = [error] * len(orders)
         accepted = 0
