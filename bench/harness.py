@@ -116,8 +116,8 @@ def folder() -> Iterator[Path]:
         yield path
     finally:
         data = (path / "home" / "postgres" / "data").resolve()
-        rmtree(path, ignore_errors=True)
         rmtree(data.parent, ignore_errors=True)  # Elsewhere if PostgreSQL's user may not go here.
+        rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -23,6 +23,6 @@ def remove(home: Path) -> None:
     """Remove a data folder, and what lies elsewhere because PostgreSQL's user may not go there."""
     data = home / "postgres" / "data"
     linked = data.resolve().parent if data.is_symlink() else None
-    shutil.rmtree(home, ignore_errors=True)
-    if linked is not None:
+    if linked is not None:  # First: once its home is gone, the next start of any removes it too.
         shutil.rmtree(linked)
+    shutil.rmtree(home, ignore_errors=True)

@@ -169,7 +169,14 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     )
     keys = settings.keys()
     running: list[asyncio.Task[None]] = []
-    desk = BulkDesk(claims, publisher, settings.topics.order_created, utc_now, empties)
+    desk = BulkDesk(
+        claims,
+        publisher,
+        settings.topics.order_created,
+        utc_now,
+        settings.partitions,
+        empties,
+    )
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
 

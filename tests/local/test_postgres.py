@@ -127,7 +127,7 @@ class TestPostgres:
         monkeypatch.undo()
         postgres.start(home / "running")
         try:
-            for name in ("gone", "lasting", "moved", "running", "unmounted"):
+            for name in ("gone", "lasting", "running", "unmounted", "moved"):
                 (home / name).rename(home / f"{name}.away")
             postgres.start(home / "moved.away")
             postgres.stop(home / "moved.away")

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import pytest
 
 from orderstream.contract.envelope import header
 from orderstream.contract.events import decode_created
+from orderstream.orders.ids import partition_of
 from orderstream.orders.rules import BODY_BYTES_MAX
 from orderstream.orders.store_postgres import FIRST_ID
 from tests.builders import lines
@@ -68,6 +70,19 @@ class TestIds:
         ids = [service.place(ITEMS).json()["orderId"] for _ in range(3)]
         assert all(type(number) is int and number >= FIRST_ID for number in ids)
         assert len(set(ids)) == 3
+
+    def test_those_of_orders_that_come_together_go_to_kafka_together(
+        self, service: OrderService
+    ) -> None:
+        """Under load an id is of the partition whose turn it is, and Kafka is of the same mind."""
+        with ThreadPoolExecutor(64) as clients:
+            answers = list(clients.map(lambda _: service.place(ITEMS), range(640)))
+        given = {str(answer.json()["orderId"]).encode() for answer in answers}
+        assert len(given) == 640
+        records = [record for record in service.log() if record.key() in given]
+        partitions = service.settings.partitions
+        assert all(partition_of(r.key() or b"", partitions) == r.partition() for r in records)
+        assert len(records) == 640
 
     @pytest.mark.parametrize("order_id", [71, "72", "073", "a/b c", "é"])
     def test_one_that_is_brought_comes_back_as_it_was(

@@ -58,7 +58,9 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         parks=frozenset(
             {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
         ),
-        linger_s=(0.01, 0.1),
+        # Long enough under load that most orders are written once, with their decision.
+        linger_s=(0.01, 0.3),
+        busy_records=2000,
     )
 
 

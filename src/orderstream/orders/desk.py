@@ -5,7 +5,6 @@ unless the client brought an order id or a key of its own, which is then claimed
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.orders.empties import Empties
+from orderstream.orders.ids import OrderIds
 from orderstream.orders.rules import Request
 from orderstream.orders.store import Claim, ClaimStore, Held, name_of_key
 from orderstream.runtime.clock import Clock
@@ -69,16 +69,17 @@ class Desk:
         publisher: Publisher,
         topic: str,
         clock: Clock,
+        partitions: int,
         empties: Empties | None = None,
     ) -> None:
-        """With `empties`, an order for goods that are gone is refused."""
+        """The topic has `partitions`. With `empties`, what is gone is refused."""
         self._empties = empties
         self._store = store
         self._publisher = publisher
         self._topic = topic
         self._clock = clock
         self._envelope = Envelope("order.created", "/orderstream/orders")
-        self._ids: deque[int] = deque()
+        self._ids = OrderIds(partitions)
         self._refill: asyncio.Task[bool] | None = None
         self._telling: set[asyncio.Future[Unknown]] = set()  # Held, so that none is lost.
         self._claims: dict[str, tuple[Claim, asyncio.Future[Held | None]]] = {}
@@ -328,15 +329,18 @@ class Desk:
 
     def _take_id(self) -> int:
         """Return an id from the block in hand; the next block is fetched before it is used up."""
-        order_id = self._ids.popleft()
+        order_id = self._ids.take(self._publisher.turn())
+        self._refill_in_time()
+        return order_id
+
+    def _refill_in_time(self) -> None:
         if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
             self._refill = asyncio.create_task(self._fetch_ids())
-        return order_id
 
     async def _fetch_ids(self) -> bool:
         """Fetch the next block; false when the store is away."""
         try:
-            self._ids.extend(await asyncio.to_thread(self._store.id_block, ID_BLOCK))
+            self._ids.put(await asyncio.to_thread(self._store.id_block, ID_BLOCK))
             return True
         except Unavailable as error:
             log.warning("no new order ids", left=len(self._ids), reason=str(error))

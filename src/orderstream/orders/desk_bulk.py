@@ -53,9 +53,10 @@ class BulkDesk(Desk):
         publisher: Publisher,
         topic: str,
         clock: Clock,
+        partitions: int,
         empties: Empties | None = None,
     ) -> None:
-        super().__init__(store, publisher, topic, clock, empties)
+        super().__init__(store, publisher, topic, clock, partitions, empties)
         self._batches = BatchPublisher(publisher)
         self._claim_turns = asyncio.Semaphore(COMMITS_AT_ONCE)
 
@@ -141,9 +142,9 @@ class BulkDesk(Desk):
                 self._refill = asyncio.create_task(self._fetch_ids())
             if not await asyncio.shield(self._refill):
                 raise Unavailable("no order id can be given: the order store is away")
-        take = self._ids.popleft
-        ids = [take() for _ in range(count - 1)]
-        return [*ids, self._take_id()]  # It looks after the next block.
+        ids = self._ids.take_many(count)
+        self._refill_in_time()
+        return ids
 
     # Orders that bring an id ----------------------------------------------------------------
 

@@ -54,7 +54,6 @@ POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
-BUSY_RECORDS = 250  # A batch of so many is worth a stage's longest linger, one of less its part.
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -74,7 +73,7 @@ class Loop:
         policy: RetryPolicy,
         dead_letter_suffix: str,
         metrics: StageMetrics,
-        records_max: int = 1000,
+        records_max: int = 4000,
         positions: StoredPositions | None = None,
         answered: Answered | None = None,
     ) -> None:
@@ -285,7 +284,7 @@ class Loop:
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        return max(least_s, most_s * min(self._last / BUSY_RECORDS, 1))
+        return max(least_s, most_s * min(self._last / self._stage.busy_records, 1))
 
     def _wait_s(self) -> float:
         if not self._held:

@@ -80,7 +80,8 @@ class Stage:
     `retries` maps a topic to the topic for another try; a topic without one parks at once.
     `parks` are the topics whose unreadable records this stage puts to the dead letters; another
     stage that reads them too passes over those, so that each is parked once.
-    `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy.
+    `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
+    is, when its last batch had `busy_records`; in between, a part of it.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Stage:
     parks: frozenset[str] = frozenset()
     retries: Mapping[str, str] = field(default_factory=dict[str, str])
     linger_s: tuple[float, float] = (0.0, 0.0)
+    busy_records: int = 250

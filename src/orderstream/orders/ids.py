@@ -1,0 +1,99 @@
+"""Order ids in hand, by the partition that their records go to.
+
+A request to Kafka carries the records of one partition. Orders that arrive together are given ids
+of one partition, so that one request carries them all; given in their order, they would be spread
+over all partitions, a few to a request. Which partition an order goes to is its key's as ever: to
+be wrong about it here costs speed and nothing else.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
+
+SORTED_AHEAD = 32  # So many ids of each partition, on average: a tenth of a millisecond's work.
+
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_32_BITS = 0xFFFFFFFF
+
+
+class OrderIds:
+    """Ids that nobody was given yet; each is given once."""
+
+    def __init__(self, partitions: int) -> None:
+        self._coming: deque[int] = deque()
+        self._of: list[deque[int]] = [deque() for _ in range(partitions)]
+        self._sorted = 0
+
+    def __len__(self) -> int:
+        return len(self._coming) + self._sorted
+
+    def put(self, ids: Iterable[int]) -> None:
+        """Add ids, ascending and above all before them."""
+        self._coming.extend(ids)
+
+    def take(self, turn: int | None) -> int:
+        """Return an id of the partition whose turn it is; without a turn, or with none left of
+        it, the smallest.
+
+        Raises IndexError when there is none.
+        """
+        partitions = len(self._of)
+        if self._sorted < SORTED_AHEAD * partitions:
+            self._sort(SORTED_AHEAD * partitions)
+        if not self._sorted:
+            raise IndexError("no order id is left")
+        ids = self._of[turn % partitions] if turn is not None else None
+        if not ids:
+            ids = min((ids for ids in self._of if ids), key=_first)
+        self._sorted -= 1
+        return ids.popleft()
+
+    def take_many(self, count: int) -> list[int]:
+        """Return so many ids, of whatever partitions: many fill a request to each of them.
+
+        Raises IndexError when there are fewer.
+        """
+        unsorted = min(count, len(self._coming))
+        ids = [self._coming.popleft() for _ in range(unsorted)]
+        return ids + [self.take(None) for _ in range(count - unsorted)]
+
+    def _sort(self, count: int) -> None:
+        for _ in range(min(len(self._coming), count)):
+            order_id = self._coming.popleft()
+            self._of[partition_of(b"%d" % order_id, len(self._of))].append(order_id)
+            self._sorted += 1
+
+
+def _first(ids: deque[int]) -> int:
+    return ids[0]
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a key as Kafka's clients choose it.
+
+    murmur2 as in org.apache.kafka.common.utils.Utils, without its sign, modulo the partitions.
+    """
+    body = max(len(key) - 1, 0) // 4 * 4
+    rest = key[body:]
+    h = _hash_of_body(key[:body], len(key))
+    if len(rest) == 4:
+        h = _mixed(h, rest)
+    elif rest:
+        h = (h ^ int.from_bytes(rest, "little")) * _M & _32_BITS
+    h = (h ^ (h >> 13)) * _M & _32_BITS
+    return ((h ^ (h >> 15)) & 0x7FFFFFFF) % partitions
+
+
+@lru_cache(256)  # Ids that follow each other differ in their last digits.
+def _hash_of_body(body: bytes, length: int) -> int:
+    h = _SEED ^ length
+    for at in range(0, len(body), 4):
+        h = _mixed(h, body[at : at + 4])
+    return h
+
+
+def _mixed(h: int, four: bytes) -> int:
+    k = int.from_bytes(four, "little") * _M & _32_BITS
+    k = (k ^ (k >> 24)) * _M & _32_BITS
+    return (h * _M & _32_BITS) ^ k
