@@ -10,7 +10,17 @@ import traceback
 
 from bench.harness import Broken, Figure, print_figures, say
 
-NAMES = ("up_time", "end_to_end", "memory", "latency", "drain", "listeners", "peers", "ceiling")
+NAMES = (
+    "up_time",
+    "end_to_end",
+    "memory",
+    "latency",
+    "drain",
+    "listeners",
+    "bulk",
+    "peers",
+    "ceiling",
+)
 OTHERS = ("plot",)
 
 

@@ -156,14 +156,14 @@ def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) ->
     admin = Admin(settings.kafka())
     group = settings.group(name)
     reads = next(step.reads for step in flow(settings.topics) if step.service == name)
-    whole = _left(admin, group, reads, settings.topics)
+    whole = left_of(admin, group, reads, settings.topics)
     deadline = time.monotonic() + WITHIN_S
-    with _serving(name, settings, env) as service:
+    with serving(name, settings, env) as service:
         began: tuple[float, Cpu, int] | None = None
         while True:
             time.sleep(LOOK_EVERY_S)
-            now, cpu = time.perf_counter(), _cpu(service, settings)
-            left = _left(admin, group, reads, settings.topics)
+            now, cpu = time.perf_counter(), cpu_of(service, settings)
+            left = left_of(admin, group, reads, settings.topics)
             if began is None and left < whole:
                 began = now, cpu, left
             if left == 0:
@@ -178,7 +178,7 @@ def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) ->
     )
 
 
-def _left(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) -> int:
+def left_of(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) -> int:
     """Count what a group has not read: the mark that ends a transaction takes an offset too."""
     left = 0
     for lag in admin.lag(group, reads):
@@ -188,7 +188,7 @@ def _left(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) -> i
 
 
 @contextmanager
-def _serving(
+def serving(
     name: str, settings: Settings, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     with (settings.home / f"{name}.log").open("ab") as log:
@@ -207,17 +207,17 @@ def _serving(
         process.wait()
 
 
-def _cpu(service: subprocess.Popen[bytes], settings: Settings) -> Cpu:
+def cpu_of(service: subprocess.Popen[bytes], settings: Settings) -> Cpu:
     store = postgres.status(settings.home).pid
     assert store is not None
     return {
-        "the service": _cpu_s(service.pid),
-        "PostgreSQL": _cpu_s(store),
-        "Kafka": sum(map(_cpu_s, kafka.status(settings.home).pids)),
+        "the service": cpu_s(service.pid),
+        "PostgreSQL": cpu_s(store),
+        "Kafka": sum(map(cpu_s, kafka.status(settings.home).pids)),
     }
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Sum what a process has used, and its children that run or have ended."""
     used = 0.0
     top = psutil.Process(pid)

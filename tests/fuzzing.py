@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import requests
 import schemathesis
@@ -21,6 +22,12 @@ CHECKS = [
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 REFUSED = {400, 422}
 Seen = dict[str, set[int]]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_context: Any, value: Any) -> bytes:
+    """Send text as it is."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 def fuzz(url: str, examples: int, fewer: Callable[[str], int] = lambda _: 1) -> Seen:

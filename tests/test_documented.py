@@ -25,6 +25,7 @@ from orderstream.notification.api import notice_routes
 from orderstream.order_view.api import view_routes
 from orderstream.order_view.api_feed import feed_routes
 from orderstream.orders.api import PATHS, OrdersApi
+from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import TITLES, web_app
@@ -164,6 +165,7 @@ def openapi() -> dict[str, Any]:
     """Return the description of the routes of all services."""
     app: FastAPI = web_app("all", {})
     for routes in (
+        bulk_routes(NOTHING),
         life_routes(NOTHING),
         feed_routes(NOTHING, NOTHING),
         view_routes(NOTHING),

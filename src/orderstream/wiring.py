@@ -38,10 +38,11 @@ from orderstream.order_view.stage import view_stage
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.waiting import Waiting
 from orderstream.orders.api import OrdersApi
+from orderstream.orders.api_bulk import Bulk, bulk_routes
 from orderstream.orders.api_life import life_routes
 from orderstream.orders.changes_postgres import PostgresChanges
 from orderstream.orders.claims_hinted import HintedClaims
-from orderstream.orders.desk import Desk
+from orderstream.orders.desk_bulk import BulkDesk
 from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
@@ -168,7 +169,7 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     )
     keys = settings.keys()
     running: list[asyncio.Task[None]] = []
-    desk = Desk(
+    desk = BulkDesk(
         claims,
         publisher,
         settings.topics.order_created,
@@ -176,6 +177,7 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         settings.partitions,
         empties,
     )
+    bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
 
     async def on_start() -> None:
@@ -210,11 +212,17 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         on_start=on_start,
         on_stop=on_stop,
     )
+    app.include_router(bulk_routes(bulk))
     app.include_router(life_routes(life))
     app.include_router(feed_routes(feed, waiting.page))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
-    return OrdersApi(app, desk, waiting.decided, settings.in_flight_max, keys), feed.close
+
+    async def ending() -> None:
+        await bulk.end()
+        await feed.close()
+
+    return OrdersApi(app, desk, waiting.decided, settings.in_flight_max, keys), ending
 
 
 def _empties(settings: Settings, hints: Hints | None) -> tuple[Empties | None, Callable[[], None]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from confluent_kafka import Message
 from pydantic import SecretStr
 
@@ -65,6 +66,11 @@ class OrderService:
             self._process.send_signal(with_signal)
             self._process.wait(20)
             self._process = None
+
+    def rss(self) -> int:
+        """Return how many bytes of memory it has."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid).memory_info().rss
 
     def place(self, order: dict[str, Any], **headers: str) -> httpx.Response:
         """Place an order as a client does: again, where it was not accepted for want of time.

@@ -14,6 +14,7 @@ class TestTheOrderService:
         service.place(ITEMS)
         seen = fuzz(service.url, 40, fewer)
         assert {202, 422} <= seen["POST /api/orders"]
+        assert 200 in seen["POST /api/orders:bulk"]
         assert {200, 422} <= seen["GET /api/orders"]
         assert "GET /api/dead-letters" in seen
         assert service.place(ITEMS).status_code == 202

@@ -13,6 +13,7 @@ from orderstream.contract.events import decode_created
 from orderstream.runtime.publisher import CONFIRM_TIMEOUT_MS
 from orderstream.wiring import CLAIM_PATIENCE_S
 from tests.brokers import OwnKafka
+from tests.bulk import Stream, body_of
 from tests.conftest import database_copy, own_settings
 from tests.kafka.topics import create, headers_of
 from tests.orders.service import ITEMS, PRODUCT, OrderService, problem_of
@@ -93,8 +94,59 @@ class TestKafkaSilent:
         other = service.place(ITEMS | {"orderId": given, "userId": 43})
         assert problem_of(other) == (409, "conflict")
 
+    def test_a_bulk_says_so_by_the_line_and_a_repeat_of_it_is_the_same_orders(
+        self, service: OrderService, broker: OwnKafka
+    ) -> None:
+        orders = [ITEMS] * 600 + [PRODUCT | {"orderId": f"silent-{n}"} for n in range(600)]
+        placed = service.place(ITEMS).json()["orderId"]
+        with Stream(service.url) as stream:
+            stream.send(body_of([ITEMS]))
+            first = stream.answer()["orderId"]
+            broker.freeze()
+            stream.send(body_of(orders))
+            told = [stream.answer() for _ in orders]
+            broker.resume()
+        assert [answer["line"] for answer in told] == list(range(2, len(orders) + 2))
+        kinds = {answer["type"].rpartition(":")[2] for answer in told}
+        assert kinds == {"outcome-unknown"}
+        repeats = [
+            order | {"orderId": answer["orderId"]}
+            for order, answer in zip(orders, told, strict=True)
+        ]
+
+        def accepted_all() -> bool:
+            with Stream(service.url) as stream:
+                stream.send(body_of(repeats))
+                return all([stream.answer()["status"] == 202 for _ in repeats])
+
+        until(accepted_all, what="all are accepted")
+        written = {record.key() for record in service.log()}
+        ids = [placed, first, *(answer["orderId"] for answer in told)]
+        assert written == {str(order_id).encode() for order_id in ids}
+        for order_id in (told[0]["orderId"], "silent-599"):
+            assert events(service, order_id) == {f"{order_id}:order.created".encode()}
+
 
 class TestKafkaDead:
+    def test_the_lines_of_a_bulk_are_refused_until_it_is_back(
+        self, service: OrderService, broker: OwnKafka
+    ) -> None:
+        own = PRODUCT | {"orderId": "in-a-bulk"}
+        with Stream(service.url) as stream:
+
+            def statuses() -> set[int]:
+                stream.send(body_of([ITEMS, own]))
+                return {stream.answer()["status"] for _ in range(2)}
+
+            until(lambda: statuses() == {202}, what="they are accepted")
+            broker.kill()
+            until(lambda: 503 in statuses(), what="they are refused")
+            broker.start()
+            until(lambda: statuses() == {202}, what="they are accepted again")
+            stream.send(b"")
+            assert stream.rest() == b""
+        assert events(service, "in-a-bulk") == {b"in-a-bulk:order.created"}
+
     def test_orders_are_refused_at_once_and_accepted_again_when_it_is_back(
         self, service: OrderService, broker: OwnKafka
     ) -> None:

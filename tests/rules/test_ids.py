@@ -28,6 +28,19 @@ class TestOrderIds:
         with pytest.raises(IndexError):
             ids.take(3)
 
+    @given(st.lists(st.integers(0, 400), max_size=10), turns, st.integers(1, 7))
+    def test_many_at_once_are_given_once_too(
+        self, many: list[int], turns: list[int | None], partitions: int
+    ) -> None:
+        ids = OrderIds(partitions)
+        ids.put(range(sum(many) + len(turns)))
+        given = [ids.take(turn) for turn in turns]
+        for count in many:
+            given += ids.take_many(count)
+        assert sorted(given) == list(range(sum(many) + len(turns)))
+        with pytest.raises(IndexError):
+            ids.take_many(1)
+
     def test_a_turn_is_one_partition_s(self) -> None:
         ids = OrderIds(4)
         ids.put(range(10_000, 20_000))

@@ -18,6 +18,7 @@ from orderstream.notification.api import notice_routes
 from orderstream.order_view.api import view_routes
 from orderstream.order_view.api_feed import feed_routes
 from orderstream.orders.api import PLACED_BY, OrdersApi
+from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
 from orderstream.runtime.access import OPEN, roles_of
 from orderstream.runtime.keys import ROLES, Keys, Role, new_key
@@ -29,6 +30,7 @@ NOTHING = cast("Any", None)  # A request that gets through to it fails with 500,
 
 ROUTES = (
     feed_routes(NOTHING, NOTHING),
+    bulk_routes(NOTHING),
     life_routes(NOTHING),
     view_routes(NOTHING),
     dead_letter_routes(NOTHING),

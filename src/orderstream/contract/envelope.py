@@ -5,7 +5,7 @@ same thing twice, after a crash or a redrive, says it under the same id, and rea
 Names: CloudEvents Kafka protocol binding; https://www.w3.org/TR/trace-context/.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -39,14 +39,17 @@ class Envelope:
 
     def headers(self, order_key: bytes, at: datetime, traceparent: bytes | None = None) -> Headers:
         """Return the headers of the order's event; `at` is in UTC."""
-        headers = [
-            (CE_ID, order_key + self._suffix),
-            (CE_TIME, _encode(at)[1:-1]),  # RFC 3339, without JSON's quotes.
-            *self._fixed,
-        ]
+        return self.of_one_time(at, traceparent)(order_key)
+
+    def of_one_time(
+        self, at: datetime, traceparent: bytes | None = None
+    ) -> Callable[[bytes], Headers]:
+        """Return what makes the headers of many orders' events of one moment from their keys."""
+        suffix = self._suffix
+        alike: Headers = [(CE_TIME, _encode(at)[1:-1]), *self._fixed]  # RFC 3339, without quotes.
         if traceparent is not None:
-            headers.append((TRACEPARENT, traceparent))
-        return headers
+            alike.append((TRACEPARENT, traceparent))
+        return lambda order_key: [(CE_ID, order_key + suffix), *alike]
 
 
 def rfc3339(at: datetime) -> str:

@@ -112,7 +112,7 @@ class OrdersApi:
         except TimeoutError:
             answered.set_result(_too_slow())
         except NotJson as error:
-            answered.set_result(_failure(error))
+            answered.set_result(failure(error))
         else:
 
             def answer(status: int, headers: Headers, body: bytes) -> None:
@@ -129,7 +129,7 @@ class OrdersApi:
         try:
             refusal = self._place(headers, body, answer)
         except Exception as error:  # noqa: BLE001 - each has its answer
-            refusal = _failure(error)
+            refusal = failure(error)
         if refusal is not None:
             _answer(answer, refusal)
 
@@ -156,7 +156,7 @@ class OrdersApi:
             self._in_flight -= 1
             _answer(
                 answer,
-                _accepted(result) if isinstance(result, Accepted) else _failure(result),
+                _accepted(result) if isinstance(result, Accepted) else failure(result),
             )
 
         if key is prefer is None and self._desk.accept_now(order, traceparent, settled):
@@ -182,18 +182,18 @@ class OrdersApi:
                 result = await self._desk.accept(order, key, traceparent)
             finally:
                 self._in_flight -= 1
-            said = _outcome(result)
+            said = outcome(result)
             if isinstance(result, Accepted) and (seconds := wait_seconds(prefer)) is not None:
                 page = await self._wait_decided(str(result.order_id), seconds)
                 if page is not None:
                     said = 200, [*_JSON, _location(result.order_id)], msgspec.json.encode(page)
         except Exception as error:  # noqa: BLE001 - each has its answer
-            said = _failure(error)
+            said = failure(error)
         _answer(answer, said)
 
 
 def _answer(answer: Answer, said: _Answer) -> None:
-    _answered(said[0]).inc()
+    counter_of(said[0]).inc()
     answer(*said)
 
 
@@ -206,7 +206,8 @@ def _idempotency_key(given: bytes | None) -> str | None:
     return key
 
 
-def _outcome(result: Accepted | Conflict | Gone) -> _Answer:
+def outcome(result: Accepted | Conflict | Gone) -> _Answer:
+    """Return the answer to a POST of which this became."""
     if isinstance(result, Accepted):
         return _accepted(result)
     if isinstance(result, Conflict):
@@ -223,7 +224,7 @@ def _accepted(result: Accepted) -> _Answer:
     return 202, headers, _encode({"orderId": result.order_id, "status": "PENDING"})
 
 
-def _failure(error: BaseException) -> _Answer:
+def failure(error: BaseException) -> _Answer:
     """Return the answer to a POST that ended in an error."""
     match error:
         case _BadKey():
@@ -296,7 +297,8 @@ def _too_large() -> _Answer:
 
 
 @cache
-def _answered(status: int) -> Counter:
+def counter_of(status: int) -> Counter:
+    """Return what counts the orders that were answered so."""
     return _answers.labels(str(status))
 
 

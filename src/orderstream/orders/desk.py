@@ -5,11 +5,11 @@ unless the client brought an order id or a key of its own, which is then claimed
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
@@ -26,8 +26,7 @@ ID_BLOCK = 10_000
 log = structlog.get_logger("orderstream.orders")
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True, gc=False):
     """The order is on Kafka; `replayed` when it already was, or was on its way."""
 
     order_id: int | str
@@ -81,7 +80,7 @@ class Desk:
         self._clock = clock
         self._envelope = Envelope("order.created", "/orderstream/orders")
         self._ids = OrderIds(partitions)
-        self._refill: asyncio.Task[None] | None = None
+        self._refill: asyncio.Task[bool] | None = None
         self._telling: set[asyncio.Future[Unknown]] = set()  # Held, so that none is lost.
         self._claims: dict[str, tuple[Claim, asyncio.Future[Held | None]]] = {}
         self._claiming: asyncio.Task[None] | None = None
@@ -157,7 +156,7 @@ class Desk:
         if name in self._under_way:  # The same client, twice at once: one order, one answer.
             first_fingerprint, first = self._under_way[name]
             if first_fingerprint != fingerprint:
-                return _conflict(name)
+                return conflict(name)
             result = await asyncio.shield(first)
             if isinstance(result, Accepted):
                 return Accepted(result.order_id, replayed=True)
@@ -188,20 +187,16 @@ class Desk:
             claim = Claim.of_key(key, fingerprint, wanted, request.owner)
             held = await self._held(claim)
             if held is None or held.fingerprint != fingerprint:
-                return _conflict(claim.name)
+                return conflict(claim.name)
             order_id, published = held.order_id, held.published
             names.append(claim.name)
         if request.order_id is not None:
             claim = Claim.of_order(request.order_id, fingerprint)
             held = await self._held(claim)
             if held is None:
-                return Conflict(
-                    "orderId",
-                    f"order id {request.order_id} is among those that this service gives itself;"
-                    " choose another, or leave it out to be given one",
-                )
+                return among_ours(request.order_id)
             if held.fingerprint != fingerprint:
-                return _conflict(claim.name)
+                return conflict(claim.name)
             order_id = held.order_id
             published = published or held.published
             names.append(claim.name)
@@ -211,8 +206,9 @@ class Desk:
         try:
             await self._publish(order_id, request, traceparent)
         except OutcomeUnknown as error:
-            todo = f"Send it again with the same {'orderId' if key is None else 'Idempotency-Key'}"
-            raise Unknown(order_id, str(error), todo + ", and it will be one order.") from error
+            raise unknown_claimed(
+                order_id, error, "orderId" if key is None else "Idempotency-Key"
+            ) from error
         self._mark_published(names)
         return Accepted(order_id)
 
@@ -291,23 +287,33 @@ class Desk:
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""
-        retried = Request(order_id, request.user_id, request.items, request.owner)
-        claim = Claim.of_order(order_id, retried.fingerprint())
+        (told,) = await self._unknown_all([(order_id, request, error)])
+        return told
+
+    async def _unknown_all(
+        self, orders: Sequence[tuple[int, Request, OutcomeUnknown]]
+    ) -> list[Unknown]:
+        """Claim ids that we gave; return what to say of each."""
+        claims = [
+            Claim.of_order(
+                order_id, Request(order_id, order.user_id, order.items, order.owner).fingerprint()
+            )
+            for order_id, order, _ in orders
+        ]
         try:
-            await asyncio.to_thread(self._store.unknown, [claim])
+            await asyncio.to_thread(self._store.unknown, claims)
         except Unavailable as store_error:
             log.error(
-                "an order of unknown outcome could not be claimed",
-                event_id=event_id(str(order_id), "order.created"),
+                "orders of unknown outcome could not be claimed",
+                event_ids=[event_id(str(order_id), "order.created") for order_id, _, _ in orders],
                 reason=str(store_error),
             )
-            todo = (
-                f"Look at /api/orders/{order_id} in a while, and send it again if it is not there."
-            )
-            return Unknown(order_id, str(error), todo)
-        return Unknown(
-            order_id, str(error), "Send it again with this orderId, and it will be one order."
-        )
+            todo = "Look at /api/orders/{} in a while, and send it again if it is not there."
+        else:
+            todo = "Send it again with this orderId, and it will be one order."
+        return [
+            Unknown(order_id, str(error), todo.format(order_id)) for order_id, _, error in orders
+        ]
 
     # Order ids -----------------------------------------------------------------------------
 
@@ -324,15 +330,21 @@ class Desk:
     def _take_id(self) -> int:
         """Return an id from the block in hand; the next block is fetched before it is used up."""
         order_id = self._ids.take(self._publisher.turn())
-        if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
-            self._refill = asyncio.create_task(self._fetch_ids())
+        self._refill_in_time()
         return order_id
 
-    async def _fetch_ids(self) -> None:
+    def _refill_in_time(self) -> None:
+        if len(self._ids) < ID_BLOCK // 2 and self._refill is None:
+            self._refill = asyncio.create_task(self._fetch_ids())
+
+    async def _fetch_ids(self) -> bool:
+        """Fetch the next block; false when the store is away."""
         try:
             self._ids.put(await asyncio.to_thread(self._store.id_block, ID_BLOCK))
+            return True
         except Unavailable as error:
             log.warning("no new order ids", left=len(self._ids), reason=str(error))
+            return False
         finally:
             self._refill = None
 
@@ -343,7 +355,23 @@ class Desk:
                 await asyncio.wait([task], timeout=4)
 
 
-def _conflict(name: str) -> Conflict:
+def conflict(name: str) -> Conflict:
+    """Say that another order stands under this name of a claim."""
     if not name.startswith("order:"):
         return Conflict("Idempotency-Key", "this Idempotency-Key came with another order before")
     return Conflict("orderId", f"order {name.removeprefix('order:')} exists with other contents")
+
+
+def among_ours(order_id: int | str) -> Conflict:
+    """Say that an order id is none that a client may bring."""
+    return Conflict(
+        "orderId",
+        f"order id {order_id} is among those that this service gives itself;"
+        " choose another, or leave it out to be given one",
+    )
+
+
+def unknown_claimed(order_id: int | str, error: OutcomeUnknown, name: str) -> Unknown:
+    """Say how to retry an order that was claimed before it was sent."""
+    todo = f"Send it again with the same {name}, and it will be one order."
+    return Unknown(order_id, str(error), todo)

@@ -49,6 +49,15 @@ class OrderIds:
         self._sorted -= 1
         return ids.popleft()
 
+    def take_many(self, count: int) -> list[int]:
+        """Return so many ids, of whatever partitions: many fill a request to each of them.
+
+        Raises IndexError when there are fewer.
+        """
+        unsorted = min(count, len(self._coming))
+        ids = [self._coming.popleft() for _ in range(unsorted)]
+        return ids + [self.take(None) for _ in range(count - unsorted)]
+
     def _sort(self, count: int) -> None:
         for _ in range(min(len(self._coming), count)):
             order_id = self._coming.popleft()

@@ -125,8 +125,11 @@ _decode = msgspec.json.Decoder(AnyShape).decode
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
-def parse(body: bytes) -> Request:
-    """Read an order in any of the three shapes. Raises NotJson, or Malformed with the field."""
+def parse(body: bytes, what: str = "body") -> Request:
+    """Read an order in any of the three shapes. Raises NotJson, or Malformed with the field.
+
+    `what` is what a message calls it.
+    """
     try:
         given = _decode(body)
     except msgspec.ValidationError as error:
@@ -135,7 +138,7 @@ def parse(body: bytes) -> Request:
         field = at["path"] if at else ""
         raise Malformed(_AT.sub("", message), field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotJson(f"the body is not JSON: {error}") from None
+        raise NotJson(f"the {what} is not JSON: {error}") from None
     if given.items is not UNSET:
         return _with_items(given, given.items)
     if given.productId is not UNSET:
@@ -156,14 +159,15 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
         raise Malformed("an order needs at least one item", "items")
     if len(items) > ITEMS_MAX:
         raise Malformed(f"an order has at most {ITEMS_MAX} items, not {len(items)}", "items")
-    _refuse_names(given, "items", _NOT_WITH_ITEMS)
+    if not (given.order_id is given.user_id is given.quantity is UNSET):
+        _refuse_names(given, "items", _NOT_WITH_ITEMS)
     for number, item in enumerate(items):
         if fault := text_fault(item.sku, SKU_LENGTH_MAX):
             raise Malformed(f"sku {fault}", f"items[{number}].sku")
     return Request(
         _id(given.orderId, "orderId", needed=False),
         _id(given.userId, "userId", needed=True),
-        tuple(Line(item.sku, item.qty) for item in items),
+        tuple([Line(item.sku, item.qty) for item in items]),
     )
 
 

@@ -20,6 +20,8 @@ HEADER_BYTES_MAX = 64 << 10
 # What may stand around a body, per byte of it: a chunk of one byte has five more.
 FRAMING_MAX = 8
 PASSED_OVER_BYTES_MAX = 64 << 20  # Of a body that was refused already.
+# In the scope of a request whose route looks itself after how long its body is waited for.
+OWN_PATIENCE = "orderstream.own_patience"
 
 
 class Connection(OneWriteProtocol):
@@ -234,6 +236,8 @@ class Connection(OneWriteProtocol):
         if self._in_message and not self.flow.read_paused:
             if isinstance(self.cycle, Exchange):
                 return ("body", self._requests), self.cycle.body_timeout_s
+            if OWN_PATIENCE in self.cycle.scope and not self.cycle.response_complete:
+                return None, 0.0
             return ("body", self._requests, self._message_bytes), SILENCE_MAX_S
         if (
             not self._in_message

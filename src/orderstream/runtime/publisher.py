@@ -24,6 +24,7 @@ from orderstream.runtime.clients import made
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT = 16
 LINGER_BUSY_MS = 4
+LINGER_BATCH_MS = 20  # Of runtime/publisher_batch.py.
 POLL_BUSY_EVERY_S = 0.001
 PROBE_EVERY_S = 0.5
 
@@ -83,6 +84,7 @@ class Publisher:
                 "queue.buffering.max.messages": 200_000,
                 "error_cb": partial(self._error, linger_ms),
                 "log_level": 3,
+                **({"compression.type": "lz4"} if linger_ms == LINGER_BATCH_MS else {}),
             },
         )
 
@@ -161,6 +163,19 @@ class Publisher:
             producer.flush(CONFIRM_TIMEOUT_MS / 1000)
         self._closing = True
         self._thread.join(1.0)
+
+    # For batches (runtime/publisher_batch.py) -----------------------------------------------
+
+    def batch_producer(self) -> Producer:
+        """Return the producer for batches, made when first asked for: who asks polls it."""
+        if LINGER_BATCH_MS not in self._producers:
+            self._producers[LINGER_BATCH_MS] = self._producer(LINGER_BATCH_MS)
+        return self._producers[LINGER_BATCH_MS]
+
+    def poll_batches(self) -> None:
+        """Hear that producer out, and replace one that failed for good."""
+        self._producers[LINGER_BATCH_MS].poll(0)
+        self._replace_if_failed(LINGER_BATCH_MS)
 
     # In the publisher's thread -------------------------------------------------------------
 
