@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-import psycopg
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from bench.drain import MANY, Backlog, servers
@@ -133,20 +132,9 @@ def _postgres(settings: Settings) -> list[Figure]:
                     f"ceiling: PostgreSQL, {size:,} a transaction, {_shown(number)}:"
                     f" {rates[-1]:,.0f} orders/s"
                 )
-                if number == 0:
-                    _analyze(settings)
             name = f"PostgreSQL alone, {size:,} a transaction"
             figures.append(Figure(name, "orders/s", "", rates[1:]))
     return figures
-
-
-def _analyze(settings: Settings) -> None:
-    """Do at once what autovacuum does within a minute.
-
-    Until then, plans made while the table was all but empty scan the whole of it for each batch.
-    """
-    with psycopg.connect(settings.dsn(), autocommit=True) as connection:
-        connection.execute("ANALYZE inventory.reservation")
 
 
 def _wanted(number: int) -> Wanted:

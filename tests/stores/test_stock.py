@@ -7,7 +7,7 @@ from psycopg import errors
 from orderstream.contract.errors import TransactionAborted
 from orderstream.inventory.rules import Outcome, Wanted
 from orderstream.inventory.store import StockLevel, TooFew
-from orderstream.inventory.store_postgres import PostgresStock
+from orderstream.inventory.store_postgres import LOCK_STOCK, READ_OUTCOMES, PostgresStock
 from orderstream.runtime.database import Database
 from tests.builders import NOON, lines
 from tests.stores.conftest import Emptied
@@ -285,3 +285,16 @@ class TestAdjust:
             stock.adjust("MUG", change)
         assert (caught.value.sku, caught.value.reserved) == ("MUG", reserved)
         assert level(stock, "MUG") == (5, reserved)
+
+
+@pytest.mark.parametrize("statement", [READ_OUTCOMES, LOCK_STOCK])
+def test_a_table_that_was_empty_when_it_was_looked_at_is_not_read_whole(
+    database: Database, statement: str
+) -> None:
+    """Plans made then stay in use while it grows, until the next ANALYZE."""
+    with database.transaction() as tx:
+        tx.execute("ANALYZE reservation, stock")
+        keys = [str(number) for number in range(100)]
+        plan = tx.execute(f"EXPLAIN {statement}".encode(), (keys,)).fetchall()
+    assert "Seq Scan" not in str(plan)
+    assert "Index" in str(plan)
