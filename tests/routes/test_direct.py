@@ -10,7 +10,7 @@ import pytest
 
 from orderstream.local.processes import free_port
 from orderstream.runtime import connection
-from orderstream.runtime.direct import Answer, DirectRoute, Headers
+from orderstream.runtime.direct import HEADS_MAX, Answer, DirectRoute, Headers, KnownHeads
 from orderstream.runtime.server import WebServer, run
 from tests.ports import own_port
 from tests.routes.test_one_write import app, ask, connect
@@ -142,3 +142,82 @@ class TestADirectRoute:
         with connect(served.port) as client:
             client.sendall(post(b"at once"))
             assert statuses(all_of(client)) == [b"200"]
+
+
+class TestAHeadThatCameBefore:
+    """It is not parsed again; whatever differs from it is."""
+
+    def test_means_the_same_with_another_body(self, served: Served) -> None:
+        with connect(served.port) as client, connect(served.port) as other:
+            for who in (client, client, other, client):
+                for body in (b"at once", b"instead"):
+                    who.sendall(post(body))
+                    assert who.recv(65_536).endswith(body)
+        assert handled == [b"at once", b"instead"] * 4
+
+    def test_has_its_body_whatever_pieces_it_comes_in(self, served: Served) -> None:
+        with connect(served.port) as client:
+            client.sendall(post(b"at once"))
+            assert client.recv(65_536).endswith(b"at once")
+            request = post(b"instead")
+            for cut in (1, 30, len(request) - 7, len(request) - 1):
+                client.sendall(request[:cut])
+                client.sendall(request[cut:])
+                assert client.recv(65_536).endswith(b"instead")
+            request = post(b"at once")
+            client.sendall(request + request[:-3])
+            assert client.recv(65_536).endswith(b"at once")
+            client.sendall(request[-3:])
+            assert client.recv(65_536).endswith(b"at once")
+
+    def test_is_of_no_use_where_the_length_differs(self, served: Served) -> None:
+        with connect(served.port) as client:
+            client.sendall(post(b"at once"))
+            assert client.recv(65_536).endswith(b"at once")
+            client.sendall(post(b"at once") + b"G" + ask("/body")[1:])
+            answers = client.recv(65_536)
+            while len(statuses(answers)) < 2:
+                answers += client.recv(65_536)
+            assert statuses(answers) == [b"200", b"200"]
+
+    def test_keeps_the_order_of_answers(self, served: Served) -> None:
+        with connect(served.port) as client:
+            client.sendall(post(b"at once"))
+            assert client.recv(65_536).endswith(b"at once")
+            client.sendall(post(b"later.."))
+            client.sendall(ask("/body"))
+            answers = b""
+            while len(statuses(answers)) < 2:
+                answers += client.recv(65_536)
+            assert statuses(answers) == [b"202", b"200"]
+
+    @pytest.mark.parametrize(
+        ("head", "body"),
+        [
+            (ask("/direct", "POST", "Transfer-Encoding: chunked\r\n"), b"2\r\nab\r\n0\r\n\r\n"),
+            (ask("/direct", "POST", "Content-Length: 3\r\n"), b"ab"),
+            (ask("/direct", "POST", "Content-Length: 2\r\nIdempotency-Key: k\r\n"), b"ab"),
+            (ask("/direct", "POST", f"Content-Length: 2\r\nX: {'x' * 3_000}\r\n"), b"ab"),
+        ],
+        ids=["chunked", "not whole", "its own key", "long"],
+    )
+    def test_is_not_remembered_of(self, head: bytes, body: bytes) -> None:
+        heads = KnownHeads()
+        headers = [
+            (name.lower(), value)
+            for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")[1:-2])
+        ]
+        heads.note(head + body, headers)
+        assert heads.find(head + body) is None
+
+    def test_is_forgotten_before_there_are_too_many(self) -> None:
+        heads = KnownHeads()
+        for number in range(5_000):
+            request = ask("/direct", "POST", f"Content-Length: 0\r\nX: {number}\r\n")
+            heads.note(request, [(b"content-length", b"0")])
+            assert heads.find(request) == ([(b"content-length", b"0")], b"")
+        remembered = sum(
+            heads.find(ask("/direct", "POST", f"Content-Length: 0\r\nX: {n}\r\n")) is not None
+            for n in range(5_000)
+        )
+        assert remembered <= HEADS_MAX

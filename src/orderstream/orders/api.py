@@ -282,7 +282,9 @@ def wait_seconds(prefer: bytes | None) -> float | None:
 
 
 def _location(order_id: int | str) -> tuple[bytes, bytes]:
-    return b"location", f"/api/orders/{quote(str(order_id), safe='')}".encode()
+    if isinstance(order_id, int):
+        return b"location", b"/api/orders/%d" % order_id
+    return b"location", f"/api/orders/{quote(order_id, safe='')}".encode()
 
 
 def _too_slow() -> _Answer:

@@ -7,7 +7,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from orderstream.runtime.direct import DirectRoute, Exchange
+from orderstream.runtime.direct import DirectRoute, Exchange, Headers
 from orderstream.runtime.one_write import OneWriteProtocol
 from orderstream.runtime.web import PROBLEM_JSON, problem
 
@@ -57,6 +57,14 @@ class Connection(OneWriteProtocol):
 
     def _read(self, data: bytes) -> bytes:
         """Read one piece; return what is left of it behind an offer of another protocol."""
+        route = None if self._in_message else self._direct
+        if route is not None and self._answered_before() and (found := route.heads.find(data)):
+            self._requests += 1
+            exchange = self._exchange(route, found[0])
+            exchange.add(found[1])
+            exchange.whole()
+            return b""
+        requests = self._requests
         self._chunk_bytes = len(data)
         self._message_bytes += self._chunk_bytes
         try:
@@ -72,6 +80,13 @@ class Connection(OneWriteProtocol):
             else:
                 self._end_refused(*self._fault)
         else:
+            if (
+                route is not None
+                and isinstance(self.cycle, Exchange)
+                and not self._in_message
+                and self._requests == requests + 1
+            ):
+                route.heads.note(data, self.headers)
             around = self._message_bytes - FRAMING_MAX * self._body_bytes
             if self._in_message and around > HEADER_BYTES_MAX:
                 self._end_refused(431, "too-large", _too_many())
@@ -112,10 +127,15 @@ class Connection(OneWriteProtocol):
                 return
         route = self._direct
         if route is not None and self.url in route.paths and self._is_plain_post():
-            self.cycle = Exchange(route, self, self.headers)  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleVariableOverride]
-            self._answering = self.cycle
+            self._exchange(route, self.headers)
             return
         super().on_headers_complete()
+
+    def _exchange(self, route: DirectRoute, headers: Headers) -> Exchange:
+        exchange = Exchange(route, self, headers)
+        self.cycle = exchange  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleVariableOverride]
+        self._answering = exchange
+        return exchange
 
     def _is_plain_post(self) -> bool:
         """Tell whether a request can be handled directly: ASGI has all that is less common."""
@@ -124,9 +144,16 @@ class Connection(OneWriteProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.expect_100_continue
+            and self._answered_before()
+        )
+
+    def _answered_before(self) -> bool:
+        """Tell whether all requests so far are answered, and the client takes the answers."""
+        return (
+            (self._answering is None or self._answering.response_complete)
             and not self.flow.write_paused
-            and (self._answering is None or self._answering.response_complete)
             and not self.pipeline
+            and not self.transport.is_closing()
         )
 
     def on_body(self, body: bytes) -> None:

@@ -6,7 +6,7 @@ server hands it over whole: the handler is called with the request, and calls ba
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -19,6 +19,45 @@ Answer = Callable[[int, Headers, bytes], None]
 Handler = Callable[[Headers, bytes, Answer], None]
 
 
+HEADS_MAX = 512
+HEAD_BYTES_MAX = 2_048
+# A head with one of these is not seen again but in a repeat.
+_EACH_ITS_OWN = frozenset({b"idempotency-key", b"traceparent"})
+
+
+class KnownHeads:
+    """Heads that were read before: a client's requests differ in their bodies, seldom in more.
+
+    What came once as the head of a plain POST with a body of so many bytes means the same again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[Headers, int]] = {}
+
+    def find(self, request: bytes) -> tuple[Headers, bytes] | None:
+        """Return the headers and the body, if it is one whole request with a known head."""
+        end = request.find(b"\r\n\r\n") + 4
+        known = self._known.get(request[:end])
+        if known is None or len(request) - end != known[1]:
+            return None
+        return known[0], request[end:]
+
+    def note(self, request: bytes, headers: Headers) -> None:
+        """Remember the head of a request that the parser found to be one whole plain POST."""
+        end = request.find(b"\r\n\r\n") + 4
+        given = dict(headers)
+        length = b"%d" % (len(request) - end)
+        if (
+            end <= HEAD_BYTES_MAX
+            and given.get(b"content-length") == length
+            and b"transfer-encoding" not in given
+            and _EACH_ITS_OWN.isdisjoint(given)
+        ):
+            if len(self._known) >= HEADS_MAX:
+                self._known.clear()
+            self._known[request[:end]] = headers, len(request) - end
+
+
 @dataclass(frozen=True, slots=True)
 class DirectRoute:
     """POSTs to some paths; `handle` raises nothing, and calls `Answer` once, now or later."""
@@ -28,6 +67,7 @@ class DirectRoute:
     body_bytes_max: int
     body_timeout_s: float
     too_large: Callable[[Answer], None]
+    heads: KnownHeads = field(default_factory=KnownHeads)
 
 
 class Exchange:
