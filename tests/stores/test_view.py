@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import permutations
@@ -11,6 +12,7 @@ from orderstream.contract.events import InventoryRejected, InventoryReserved, Or
 from orderstream.order_view.rules import Failed, Seen, Status, fold
 from orderstream.order_view.store import Query
 from orderstream.order_view.store_postgres import PostgresView
+from orderstream.order_view.timeline import read_timeline
 from orderstream.runtime.database import Database
 from tests.builders import NOON, an_order, rejected, reserved
 from tests.stores.conftest import Emptied, empty
@@ -139,6 +141,18 @@ class TestFold:
     ) -> None:
         fold_in(database, [seen(MUGS)], [seen(MUGS)], [seen(MUGS, 9)])
         assert [entry["offset"] for entry in view.get(["7"])["7"]["timeline"]] == [0]
+
+    def test_an_entry_that_an_older_version_wrote_is_read(self) -> None:
+        older = {"at": "2026-11-20T10:00:00Z", "partition": 1, "offset": 5}
+        older |= {"type": "order.created", "eventId": "7:order.created", "topic": "order.created"}
+        newer = {"at": "2026-11-20T10:00:00Z", "partition": 1, "offset": 5, "type": "order.created"}
+        stored = json.dumps([older, newer, newer | {"topic": "orders"}])
+        assert [
+            (entry["eventId"], entry["topic"], entry["at"]) for entry in read_timeline("7", stored)
+        ] == [
+            ("7:order.created", "order.created", "2026-11-20T10:00:00.000Z"),
+            ("7:order.created", "orders", "2026-11-20T10:00:00.000Z"),
+        ]
 
     @settings(
         max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

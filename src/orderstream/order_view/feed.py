@@ -136,7 +136,11 @@ class Feed:
                 if not entries:
                     yield HEARTBEAT
                 events = await _next(listener)
-                entries = None if events is None else [Entry.of(seen).shown() for seen in events]
+                entries = (
+                    None
+                    if events is None
+                    else [Entry.of(seen).shown(seen.event.key) for seen in events]
+                )
 
     async def close(self) -> None:
         """Cut every listener off."""
@@ -270,7 +274,7 @@ def _partition(record: Record) -> Partition:
 
 def _shown(events: Sequence[Seen], last_id: bytes) -> bytes:
     """Write a batch of events; the last has the id, which stands for all before."""
-    written = [_event(_id_of(seen), Entry.of(seen).shown()) for seen in events]
+    written = [_event(_id_of(seen), Entry.of(seen).shown(seen.event.key)) for seen in events]
     return b"".join(written[:-1]) + b"id: %s\n" % last_id + written[-1] if written else HEARTBEAT
 
 

@@ -101,7 +101,8 @@ class PostgresView:
             rows = tx.execute(GET, (list(order_keys),)).fetchall()
         overdue = self._overdue_before()
         return {
-            row[0]: _shown(row[:-1], overdue) | {"timeline": read_timeline(row[-1])} for row in rows
+            row[0]: _shown(row[:-1], overdue) | {"timeline": read_timeline(row[0], row[-1])}
+            for row in rows
         }
 
     def find(self, query: Query) -> list[Found]:

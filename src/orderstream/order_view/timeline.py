@@ -11,14 +11,17 @@ from orderstream.order_view.rules import Seen
 
 
 class Entry(Struct, rename="camel", omit_defaults=True, gc=False):
-    """One event of an order and where it stands."""
+    """One event of an order and where it stands.
+
+    The topic is left out where it is called as the type, and the event's id follows from order and
+    type: PostgreSQL's work for a page grows with what is written.
+    """
 
     type: str
     at: datetime
-    event_id: str
-    topic: str
     partition: int
     offset: int
+    topic: str = ""
     by: str | None = None
     cause: str | None = None
 
@@ -29,30 +32,42 @@ class Entry(Struct, rename="camel", omit_defaults=True, gc=False):
         return cls(
             event_type,
             seen.at,
-            event_id(seen.event.key, event_type),
-            seen.topic,
             seen.partition,
             seen.offset,
+            "" if seen.topic == event_type else seen.topic,
             seen.by,
             seen.cause,
         )
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, order_key: str) -> dict[str, Any]:
         """Return it as the API shows it."""
-        return msgspec.to_builtins(self) | {"at": rfc3339(self.at)}
+        shown: dict[str, Any] = {
+            "type": self.type,
+            "at": rfc3339(self.at),
+            "eventId": event_id(order_key, self.type),
+            "topic": self.topic or self.type,
+            "partition": self.partition,
+            "offset": self.offset,
+        }
+        if self.by is not None:
+            shown["by"] = self.by
+        if self.cause is not None:
+            shown["cause"] = self.cause
+        return shown
 
 
 _decode = msgspec.json.Decoder(list[Entry]).decode
 
 
-def read_timeline(stored: str) -> list[dict[str, Any]]:
+def read_timeline(order_key: str, stored: str) -> list[dict[str, Any]]:
     """Return what happened, in time; an event that was said twice happened once."""
     entries = _decode(stored)
-    entries.sort(key=lambda e: (e.at, e.topic, e.partition, e.offset))
+    entries.sort(key=lambda e: (e.at, e.topic or e.type, e.partition, e.offset))
     said: set[tuple[str, str]] = set()
     shown: list[dict[str, Any]] = []
     for entry in entries:
-        if (entry.event_id, entry.topic) not in said:
-            said.add((entry.event_id, entry.topic))
-            shown.append(entry.shown())
+        event = entry.type, entry.topic or entry.type
+        if event not in said:
+            said.add(event)
+            shown.append(entry.shown(order_key))
     return shown
