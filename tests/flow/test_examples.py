@@ -52,6 +52,16 @@ def shape(answer: Any) -> Any:
             return None
 
 
+def shapes(text: str) -> list[Any]:
+    """Return the shape of each JSON value of a text, one behind the other."""
+    found: list[Any] = []
+    while text := text.strip():
+        value, end = json.JSONDecoder().raw_decode(text)
+        found.append(shape(value))
+        text = text[end:]
+    return found
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples are curl's")
 @pytest.mark.parametrize("path", [TOP / "README.md", DOCS / "http.md"], ids=lambda p: p.name)
 def test_every_curl_prints_what_is_written_below_it(path: Path, running: Installation) -> None:
@@ -61,14 +71,14 @@ def test_every_curl_prints_what_is_written_below_it(path: Path, running: Install
         if "..." in body or not body:
             assert json.loads(typed(running, line)), line
             continue
-        wanted = shape(json.loads("{" + body))
+        wanted = shapes("{" + body)
 
         def as_written(line: str = line, head: str = head, wanted: Any = wanted) -> bool:
             answer = typed(running, line).replace("\r", "")
             got_head, _, got_body = answer.rpartition("\n\n{") if head else ("", "", answer[1:])
             fields = {row.split(":")[0] for row in head.splitlines()}
             assert fields <= {row.split(":")[0] for row in got_head.splitlines()}
-            return shape(json.loads("{" + got_body)) == wanted
+            return shapes("{" + got_body) == wanted
 
         until(as_written, what=line)
 
