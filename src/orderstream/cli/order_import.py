@@ -99,6 +99,10 @@ class Sent:
                 self.bytes += len(piece)
         except OSError as error:
             self.fault = error
+        except ValueError:
+            if not self._source.closed:
+                raise
+            # The answers have ended before the file, and it was closed for that.
 
 
 def answers(current: "Settings", sent: Sent) -> Iterator[bytes]:
@@ -146,7 +150,8 @@ def answers(current: "Settings", sent: Sent) -> Iterator[bytes]:
 
 def _send(client: http.client.HTTPConnection, sent: Sent) -> None:
     """Send the file; who reads the answers learns why if that breaks off."""
-    with suppress(OSError):
+    client.auto_open = 0  # What was broken off is not begun anew.
+    with suppress(OSError, http.client.NotConnected):
         for piece in sent.pieces():
             client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
         client.send(b"0\r\n\r\n")
