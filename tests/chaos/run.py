@@ -28,6 +28,7 @@ from tests.waiting import until
 BROKERS = 3
 PARTITIONS = 4
 RESUMES_WITHIN_S = 90.0
+LONG_PAUSE_S = 30.0  # What took longer is worth a look at the logs.
 FULL_WITHIN_S = 30.0
 REDIS_AWAY_S = 2.0  # Longer than services leave it alone after a fault.
 QUIET_WITHIN_S = 240
@@ -171,7 +172,7 @@ class Plan:
     rate: float
     orders: int = 0
     seconds_max: float = 1200.0
-    keep_logs: bool = False  # Also of a run in which nothing was broken.
+    keep_logs: bool = False  # Also of a run in which nothing was broken, and nothing took long.
 
 
 def run(plan: Plan, say: Say) -> Found:
@@ -183,7 +184,8 @@ def run(plan: Plan, say: Say) -> Found:
         except (AssertionError, httpx.HTTPError, subprocess.TimeoutExpired) as error:
             found.violations.append(f"{type(error).__name__}: {error}")
             chaos.victims.say_where()
-        if found.violations or plan.keep_logs:
+        long = max(found.pauses, default=(0.0, ""))[0] > LONG_PAUSE_S
+        if found.violations or plan.keep_logs or long:
             say(f"logs are kept in {_keep_logs(chaos.running.home, seed)}")
     return found
 
