@@ -9,10 +9,10 @@ from typing import Any
 
 from bench.harness import Figure, folder, installation, keep, load, say, verify
 
-ORDERS = 60_000
-WARM_UP_ORDERS = 60_000
+ORDERS = 120_000
+WARM_UP_ORDERS = 120_000
 RUNS = 3
-TARGETS = {256: ">= 5,000", 64: ""}
+TARGETS = {256: ">= 10,000", 64: ">= 7,500"}
 
 
 def run() -> list[Figure]:
