@@ -112,7 +112,7 @@ STOCK = "SELECT * FROM inventory.stock ORDER BY sku"
 def pages(settings: Settings) -> list[Any]:
     """Return the pages as they are shown: a timeline is in order of time, each event once."""
     return [
-        (*page[:-1], sorted({(e["at"], e["eventId"], e["offset"]) for e in page[-1]}))
+        (*page[:-1], sorted({(e["at"], e["type"], e["offset"]) for e in page[-1]}))
         for page in rows(settings, PAGES)
     ]
 
