@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
+
+from tests.stream_server import served
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ Script = Callable[[Seen], Reply]
 @contextmanager
 def server(script: Script = accepted) -> Generator[Server]:
     """Serve by this script, in a thread, until the end of the block."""
-    ready = threading.Event()
     running = Server(0)
-    stop = asyncio.Event()
-    loop = asyncio.new_event_loop()
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -79,29 +77,8 @@ def server(script: Script = accepted) -> Generator[Server]:
         finally:
             writer.transport.abort()
 
-    async def main() -> None:
-        listener = await asyncio.start_server(on_connection, "127.0.0.1", 0)
-        running.port = listener.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        listener.close()
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-
-    def run() -> None:
-        loop.run_until_complete(main())
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with served(on_connection) as running.port:
         yield running
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
 
 
 async def _answered(

@@ -6,7 +6,6 @@ answers libpq's request for TLS as a server does, and passes on what it decrypts
 
 import asyncio
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from orderstream.local import postgres
 from tests.ports import own_port
 from tests.security.certificates import Certificates
+from tests.stream_server import served
 
 USER = "shop"
 PASSWORD = "database-password-97"
@@ -73,30 +73,8 @@ def _encrypting(socket: Path, port: int, context: ssl.SSLContext) -> Iterator[No
             for one in writers:
                 one.transport.abort()
 
-    async def serve() -> None:
-        listener = await asyncio.start_server(client, "127.0.0.1", port)
-        ready.set()
-        await stopping.wait()
-        listener.close()
-        under_way = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.close()
-
-    ready, stopping, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)  # Connections that a test breaks off.
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert ready.wait(10)
-    try:
+    with served(client, port):
         yield
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -155,7 +155,7 @@ def _do(work: _Work, change: "Change", verb: str, dry_run: bool, yes: bool, as_j
     if dry_run:
         would = work.desk.look(work.letters(), change)
         if as_json:
-            print_json({verb: 0, "would": would.now, **_rest(would)})
+            print_json({verb: 0, "would": would.now, **would.rest()})
         else:
             print(f"would {verb} {would.now} dead letter{'' if would.now == 1 else 's'}")
         _complain(would)
@@ -166,14 +166,10 @@ def _do(work: _Work, change: "Change", verb: str, dry_run: bool, yes: bool, as_j
     with _bar(verb, total) as progress:
         done = work.desk.handle(islice(work.letters(), total), change, progress)
     if as_json:
-        print_json({verb: done.now, **_rest(done)})
+        print_json({verb: done.now, **done.rest()})
     else:
         print(said_of(done, verb))
     _complain(done)
-
-
-def _rest(done: "Done") -> dict[str, object]:
-    return {"before": done.before, "nowhere": [str(place) for place in done.nowhere]}
 
 
 def _complain(done: "Done") -> None:

@@ -17,11 +17,12 @@ from orderstream.cli.orders import orders
 from orderstream.cli.output import (
     HTTP_TIMEOUT_S,
     AsJson,
-    Refused,
+    absent,
     key_headers,
     problem_sentence,
+    refusal,
 )
-from orderstream.contract.errors import OutcomeUnknown, Unavailable
+from orderstream.contract.errors import OutcomeUnknown
 
 if TYPE_CHECKING:
     from orderstream.runtime.settings import Settings
@@ -116,9 +117,7 @@ def answers(current: "Settings", sent: Sent) -> Iterator[bytes]:
     try:
         client.connect()
     except OSError:
-        raise Unavailable(
-            f"the order service does not answer at {address}: start it with `orderstream up`"
-        ) from None
+        raise absent("order", address) from None
     client.sock.settimeout(SILENCE_MAX_S)
     got = 0
     try:
@@ -130,7 +129,7 @@ def answers(current: "Settings", sent: Sent) -> Iterator[bytes]:
         threading.Thread(target=_send, args=(client, sent), daemon=True).start()
         answer = client.getresponse()
         if answer.status != OK:
-            raise _refusal(answer.status, answer.read(), address)
+            raise refusal("order", address, answer.status, answer.read())
         rest = b""
         while piece := answer.read1(
             PIECE_BYTES
@@ -155,13 +154,6 @@ def _send(client: http.client.HTTPConnection, sent: Sent) -> None:
         for piece in sent.pieces():
             client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
         client.send(b"0\r\n\r\n")
-
-
-def _refusal(status: int, body: bytes, address: str) -> Refused:
-    try:
-        return Refused(problem_sentence(body), status)
-    except msgspec.DecodeError:
-        return Refused(f"{address} answers {status}, but not like the order service", status)
 
 
 @contextmanager

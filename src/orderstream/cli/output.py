@@ -195,15 +195,13 @@ class Api:
         try:
             answer = self._client.request(method, path, **options)
         except httpx.ConnectError:
-            raise Unavailable(
-                f"{who} does not answer at {self._address}: start it with `orderstream up`"
-            ) from None
+            raise absent(self._service, self._address) from None
         except httpx.TimeoutException:
             raise _no_answer(method, f"{who} at {self._address} took too long") from None
         except httpx.HTTPError as error:
             raise _no_answer(method, f"{who} at {self._address} broke off ({error})") from None
         if not answer.is_success:
-            raise self._refusal(answer)
+            raise refusal(self._service, self._address, answer.status_code, answer.content)
         return answer
 
     def read(self, answer: "httpx.Response") -> Any:
@@ -211,20 +209,30 @@ class Api:
         try:
             return msgspec.json.decode(answer.content)
         except msgspec.DecodeError:
-            raise self._stranger(answer) from None
+            raise _stranger(self._service, self._address, answer.status_code) from None
 
-    def _refusal(self, answer: "httpx.Response") -> OrderstreamError:
-        try:
-            return Refused(problem_sentence(answer.content), answer.status_code)
-        except msgspec.DecodeError:
-            return self._stranger(answer)
 
-    def _stranger(self, answer: "httpx.Response") -> OrderstreamError:
-        return Refused(
-            f"{self._address} answers {answer.status_code}, but not like the {self._service}"
-            " service: another program may have the port, see `orderstream config`",
-            answer.status_code,
-        )
+def absent(service: str, address: str) -> Unavailable:
+    """Say that nobody is there."""
+    return Unavailable(
+        f"the {service} service does not answer at {address}: start it with `orderstream up`"
+    )
+
+
+def refusal(service: str, address: str, status: int, body: bytes) -> Refused:
+    """Say what a service says that refuses, or that it is none of ours."""
+    try:
+        return Refused(problem_sentence(body), status)
+    except msgspec.DecodeError:
+        return _stranger(service, address, status)
+
+
+def _stranger(service: str, address: str, status: int) -> Refused:
+    return Refused(
+        f"{address} answers {status}, but not like the {service} service: another program may"
+        " have the port, see `orderstream config`",
+        status,
+    )
 
 
 def _no_answer(method: str, what: str) -> Unavailable:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from orderstream.contract.errors import Malformed
-from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Done, Nowhere, Unknown
+from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Nowhere, Unknown
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Place,
@@ -113,9 +113,9 @@ def dead_letter_routes(desk: DeadLetters) -> APIRouter:
             letters, change = _chosen(desk, many), Change(by or NOBODY)
             if many.dryRun:
                 would = desk.look(letters, change)
-                return json_response({"redriven": 0, "wouldRedrive": would.now, **_rest(would)})
+                return json_response({"redriven": 0, "wouldRedrive": would.now, **would.rest()})
             done = desk.handle(letters, change)
-        return json_response({"redriven": done.now, **_rest(done)})
+        return json_response({"redriven": done.now, **done.rest()})
 
     @routes.post("/api/dead-letters:discard", summary="Never try those that fit again")
     def discard_many(many: DiscardMany, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -160,10 +160,6 @@ def dead_letter_routes(desk: DeadLetters) -> APIRouter:
 def _chosen(desk: DeadLetters, many: Many) -> list[DeadLetter]:
     found = islice(desk.find(many.wanted(), many.topic), many.limit)
     return [entry.letter for entry in found]
-
-
-def _rest(done: Done) -> dict[str, object]:
-    return {"before": done.before, "nowhere": [str(place) for place in done.nowhere]}
 
 
 def _place(written: str) -> Place:

@@ -95,6 +95,10 @@ class Done:
     before: int = 0
     nowhere: list[Place] = field(default_factory=list[Place])
 
+    def rest(self) -> dict[str, object]:
+        """Return what was not handled now, as HTTP and command line show it."""
+        return {"before": self.before, "nowhere": [str(place) for place in self.nowhere]}
+
 
 class DeadLetters:
     """The dead letters of one cluster. Any thread may call; every call may raise Unavailable."""

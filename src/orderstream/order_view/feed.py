@@ -17,7 +17,7 @@ import structlog
 
 from orderstream.contract.errors import Malformed, Unavailable
 from orderstream.order_view.rules import Failed, Seen
-from orderstream.order_view.timeline import Entry
+from orderstream.order_view.timeline import shown
 from orderstream.runtime.stage import Decoder, Partition, Positions, Record
 
 WAITING_MAX = 10_000  # Events that one listener may be behind; then it is cut off, to come again.
@@ -136,11 +136,7 @@ class Feed:
                 if not entries:
                     yield HEARTBEAT
                 events = await _next(listener)
-                entries = (
-                    None
-                    if events is None
-                    else [Entry.of(seen).shown(seen.event.key) for seen in events]
-                )
+                entries = None if events is None else [shown(seen) for seen in events]
 
     async def close(self) -> None:
         """Cut every listener off."""
@@ -274,7 +270,7 @@ def _partition(record: Record) -> Partition:
 
 def _shown(events: Sequence[Seen], last_id: bytes) -> bytes:
     """Write a batch of events; the last has the id, which stands for all before."""
-    written = [_event(_id_of(seen), Entry.of(seen).shown(seen.event.key)) for seen in events]
+    written = [_event(_id_of(seen), shown(seen)) for seen in events]
     return b"".join(written[:-1]) + b"id: %s\n" % last_id + written[-1] if written else HEARTBEAT
 
 

@@ -56,6 +56,11 @@ class Entry(Struct, rename="camel", omit_defaults=True, gc=False):
         return shown
 
 
+def shown(seen: Seen) -> dict[str, Any]:
+    """Return an event as a timeline shows it."""
+    return Entry.of(seen).shown(seen.event.key)
+
+
 _decode = msgspec.json.Decoder(list[Entry]).decode
 
 

@@ -7,6 +7,7 @@ unless the client brought an order id or a key of its own, which is then claimed
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 from msgspec import UNSET, Struct
@@ -275,13 +276,7 @@ class Desk:
         self, order_id: int | str, request: Request, traceparent: bytes | None
     ) -> tuple[str, bytes, bytes, Headers]:
         now = self._clock()
-        order = OrderCreated(
-            order_id=order_id,
-            user_id=request.user_id,
-            items=request.items,
-            created_at=now,
-            owner=UNSET if request.owner is None else request.owner,
-        )
+        order = created(order_id, request, now)
         key = order.key.encode()
         return self._topic, key, encode(order), self._envelope.headers(key, now, traceparent)
 
@@ -318,14 +313,17 @@ class Desk:
     # Order ids -----------------------------------------------------------------------------
 
     async def _next_id(self) -> int:
-        """Return an id, once there is one."""
-        if not self._ids and self._refill is None:
-            self._refill = asyncio.create_task(self._fetch_ids())
-        while not self._ids:
-            if self._refill is None:
-                raise Unavailable("no order id can be given: the order store is away")
-            await asyncio.shield(self._refill)
+        """Return an id, once there is one. Raises Unavailable."""
+        await self._until_ids(1)
         return self._take_id()
+
+    async def _until_ids(self, count: int) -> None:
+        """Return once there are so many ids in hand. Raises Unavailable."""
+        while len(self._ids) < count:
+            if self._refill is None:
+                self._refill = asyncio.create_task(self._fetch_ids())
+            if not await asyncio.shield(self._refill):
+                raise Unavailable("no order id can be given: the order store is away")
 
     def _take_id(self) -> int:
         """Return an id from the block in hand; the next block is fetched before it is used up."""
@@ -353,6 +351,17 @@ class Desk:
         for task in (self._claiming, self._marking, self._refill):
             if task is not None:
                 await asyncio.wait([task], timeout=4)
+
+
+def created(order_id: int | str, request: Request, now: datetime) -> OrderCreated:
+    """Return the event of an order that is accepted now."""
+    return OrderCreated(
+        order_id=order_id,
+        user_id=request.user_id,
+        items=request.items,
+        created_at=now,
+        owner=UNSET if request.owner is None else request.owner,
+    )
 
 
 def conflict(name: str) -> Conflict:

@@ -7,11 +7,10 @@ future, a commit, is done once for all of them here.
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from msgspec import UNSET
+from functools import cached_property
 
 from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, Unavailable
-from orderstream.contract.events import OrderCreated, encode
+from orderstream.contract.events import encode
 from orderstream.orders.desk import (
     Accepted,
     Conflict,
@@ -19,13 +18,11 @@ from orderstream.orders.desk import (
     Gone,
     among_ours,
     conflict,
+    created,
     unknown_claimed,
 )
-from orderstream.orders.empties import Empties
 from orderstream.orders.rules import Request
-from orderstream.orders.store import Claim, ClaimStore, Held
-from orderstream.runtime.clock import Clock
-from orderstream.runtime.publisher import Publisher
+from orderstream.orders.store import Claim, Held
 from orderstream.runtime.publisher_batch import BatchPublisher, Record
 
 COMMITS_AT_ONCE = 2  # Of claims: single orders want connections to the store too.
@@ -47,18 +44,13 @@ class _Brought:
 class BulkDesk(Desk):
     """A desk that also takes orders by the hundred."""
 
-    def __init__(
-        self,
-        store: ClaimStore,
-        publisher: Publisher,
-        topic: str,
-        clock: Clock,
-        partitions: int,
-        empties: Empties | None = None,
-    ) -> None:
-        super().__init__(store, publisher, topic, clock, partitions, empties)
-        self._batches = BatchPublisher(publisher)
-        self._claim_turns = asyncio.Semaphore(COMMITS_AT_ONCE)
+    @cached_property
+    def _batches(self) -> BatchPublisher:
+        return BatchPublisher(self._publisher)
+
+    @cached_property
+    def _claim_turns(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(COMMITS_AT_ONCE)
 
     async def accept_all(
         self, requests: Sequence[Request], traceparent: bytes | None = None
@@ -137,11 +129,7 @@ class BulkDesk(Desk):
 
     async def _take_ids(self, count: int) -> list[int]:
         """Return so many ids, once there are that many. Raises Unavailable."""
-        while len(self._ids) < count:
-            if self._refill is None:
-                self._refill = asyncio.create_task(self._fetch_ids())
-            if not await asyncio.shield(self._refill):
-                raise Unavailable("no order id can be given: the order store is away")
+        await self._until_ids(count)
         ids = self._ids.take_many(count)
         self._refill_in_time()
         return ids
@@ -243,16 +231,8 @@ class BulkDesk(Desk):
         headers = self._envelope.of_one_time(now, traceparent)
         records: list[Record] = []
         for order_id, request in orders:
-            owner = request.owner
-            order = OrderCreated(
-                order_id=order_id,
-                user_id=request.user_id,
-                items=request.items,
-                created_at=now,
-                owner=UNSET if owner is None else owner,
-            )
             key = str(order_id).encode()
-            records.append((key, encode(order), headers(key)))
+            records.append((key, encode(created(order_id, request, now)), headers(key)))
         return records
 
 

@@ -1,10 +1,9 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import (
@@ -22,7 +21,7 @@ from confluent_kafka.admin import (
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
-from orderstream.runtime.clients import ASK_AGAIN_S, Asker, made
+from orderstream.runtime.clients import Asker, asked_again, made
 from orderstream.runtime.stage import Partition, Positions
 
 TIMEOUT_S = 10.0
@@ -107,6 +106,7 @@ class Admin:
         self._config = config | {"log_level": 2}
         self._asker = Asker(self._config)
         self._client: Any = self._asker.client  # Its stubs are incomplete.
+        self._asking: dict[str, Consumer] = {}  # By group: `lag` may be asked many times a second.
 
     def brokers(self) -> list[str]:
         """Return the brokers' addresses."""
@@ -240,19 +240,15 @@ class Admin:
         Asked while its coordinator is still loading, as in a new Kafka, the admin client of
         librdkafka 2.x waits in vain, or fails in a way that ended processes.
         """
-        with closing(made(Consumer, self._config | {"group.id": group})) as asking:
-            deadline = monotonic() + TIMEOUT_S
-            while True:
-                try:
-                    found = asking.committed(
-                        [TopicPartition(*p) for p in partitions], timeout=TIMEOUT_S
-                    )
-                    for partition in found:
-                        if partition.error is not None:
-                            raise KafkaException(partition.error)
-                    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-                except KafkaException as error:
-                    fault = error_of(error)
-                    if fault.code() not in _COORDINATOR_COMES or monotonic() > deadline:
-                        raise Unavailable(f"group {group}: {fault.str()}") from error
-                sleep(ASK_AGAIN_S)
+        if group not in self._asking:
+            self._asking[group] = made(Consumer, self._config | {"group.id": group})
+        asking = self._asking[group]
+
+        def ask() -> Positions:
+            found = asking.committed([TopicPartition(*p) for p in partitions], timeout=TIMEOUT_S)
+            for partition in found:
+                if partition.error is not None:
+                    raise KafkaException(partition.error)
+            return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+        return asked_again(ask, _COORDINATOR_COMES, TIMEOUT_S, f"group {group}")

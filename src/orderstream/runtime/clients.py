@@ -3,7 +3,7 @@
 librdkafka says of a wrong password only "transport failure", and the reason to its error callback.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ _BETWEEN_LEADERS = frozenset(
 )
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 class NotLetIn(Unavailable):
@@ -43,6 +44,19 @@ def made(kind: Callable[[Any], C], config: Mapping[str, Any]) -> C:
         return kind(dict(config))
     except KafkaException as error:
         raise ConfigurationError(f"KAFKA_...: {error.args[0].str()}") from None
+
+
+def asked_again(ask: Callable[[], T], passing: Collection[int], timeout_s: float, what: str) -> T:
+    """Return the answer, asking again while it is an error that passes. Raises Unavailable."""
+    deadline = monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.code() not in passing or monotonic() > deadline:
+                raise Unavailable(f"{what}: {reason.str()}") from error
+        sleep(ASK_AGAIN_S)
 
 
 class Asker:
@@ -97,15 +111,11 @@ class Asker:
         wanted = {TopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
-        deadline = monotonic() + timeout_s
-        while True:
+
+        def ask() -> Positions:
             futures = self.client.list_offsets(
                 wanted, isolation_level=isolation, request_timeout=timeout_s
             )
-            try:
-                return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
-            except KafkaException as error:
-                reason: KafkaError = error.args[0]
-                if reason.code() not in _BETWEEN_LEADERS or monotonic() > deadline:
-                    raise Unavailable(f"offsets: {reason.str()}") from error
-            sleep(ASK_AGAIN_S)
+            return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
+
+        return asked_again(ask, _BETWEEN_LEADERS, timeout_s, "offsets")

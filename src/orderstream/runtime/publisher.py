@@ -1,7 +1,7 @@
 """Publishes single records with all their guarantees, thousands at a time: the hot path's exit.
 
 Two producers: one sends at once, for a quiet service; one waits 4 ms for company, for a busy one
-(measured: design.md section 6). A thread waits for the first one's confirmations, and wakes the
+(measured: docs/decisions/0013). A thread waits for the first one's confirmations, and wakes the
 event loop at once. The event loop itself asks the second one every millisecond: a thread would take
 the interpreter's lock once for each confirmation, from a loop that has no time to lose.
 """
@@ -132,12 +132,8 @@ class Publisher:
                 on_delivery=waiting.confirmed,
                 headers=headers,  # pyright: ignore[reportArgumentType] - list is invariant
             )
-        except BufferError:
-            raise Unavailable("too many records wait for Kafka") from None
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise Malformed("the order is too large for a Kafka record") from None
-            raise Unavailable(f"Kafka refused: {error.args[0].str()}") from None
+        except (BufferError, KafkaException) as error:
+            raise not_sent(error) from None
         self.in_flight += 1
         if busy and not self._polling:
             self._polling = True
@@ -173,9 +169,8 @@ class Publisher:
         return self._producers[LINGER_BATCH_MS]
 
     def poll_batches(self) -> None:
-        """Hear that producer out, and replace one that failed for good."""
-        self._producers[LINGER_BATCH_MS].poll(0)
-        self._replace_if_failed(LINGER_BATCH_MS)
+        """Hear that producer out."""
+        self._hear_out(LINGER_BATCH_MS)
 
     # In the publisher's thread -------------------------------------------------------------
 
@@ -228,12 +223,16 @@ class Publisher:
 
     def _poll_busy(self) -> None:
         """Hear the busy producer out, and again in a while for as long as anything is under way."""
-        self._producers[LINGER_BUSY_MS].poll(0)
-        self._replace_if_failed(LINGER_BUSY_MS)
+        self._hear_out(LINGER_BUSY_MS)
         self._settle()
         self._polling = bool(self.in_flight) and not self._closing
         if self._polling:
             self._poll_busy_soon()
+
+    def _hear_out(self, linger_ms: int) -> None:
+        """Hear a producer out, and replace one that failed for good."""
+        self._producers[linger_ms].poll(0)
+        self._replace_if_failed(linger_ms)
 
     def _poll_busy_soon(self) -> None:
         assert self._loop is not None
@@ -245,10 +244,21 @@ class Publisher:
             self.in_flight -= 1
             fault = waiting.error
             try:
-                waiting.settled(None if fault is None else _unknown(fault))
+                waiting.settled(None if fault is None else not_confirmed(fault))
             except Exception as error:  # Those who wait behind it are to hear of theirs.
                 log.error("an order's answer failed", exc_info=error)
 
 
-def _unknown(fault: KafkaError) -> OutcomeUnknown:
+def not_sent(error: BufferError | KafkaException) -> Unavailable | Malformed:
+    """Say why a record is not on its way."""
+    if isinstance(error, BufferError):
+        return Unavailable("too many records wait for Kafka")
+    fault: KafkaError = error.args[0]
+    if fault.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return Malformed("the order is too large for a Kafka record")
+    return Unavailable(f"Kafka refused: {fault.str()}")
+
+
+def not_confirmed(fault: KafkaError) -> OutcomeUnknown:
+    """Say of a record that was sent that it may be on the log, or not."""
     return OutcomeUnknown(f"Kafka did not confirm the order: {fault.str()}")

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from orderstream.contract.envelope import Headers
-from orderstream.contract.errors import Malformed, OrderstreamError, OutcomeUnknown, Unavailable
-from orderstream.runtime.publisher import Publisher
+from orderstream.contract.errors import OrderstreamError
+from orderstream.runtime.publisher import Publisher, not_confirmed, not_sent
 
 POLL_EVERY_S = 0.001
 
@@ -34,8 +34,7 @@ class _Batch:
         if error is not None:
             key = message.key()
             assert isinstance(key, bytes)
-            said = f"Kafka did not confirm the order: {error.str()}"
-            self.faults[key] = OutcomeUnknown(said)
+            self.faults[key] = not_confirmed(error)
         if not self.left and not self.whole.done():
             self.whole.set_result(None)
 
@@ -63,10 +62,8 @@ class BatchPublisher:
         for key, value, headers in records:
             try:
                 produce(topic, value, key, on_delivery=confirmed, headers=headers)  # pyright: ignore[reportArgumentType] - list is invariant
-            except BufferError:
-                batch.faults[key] = Unavailable("too many records wait for Kafka")
-            except KafkaException as error:
-                batch.faults[key] = _refusal(error)
+            except (BufferError, KafkaException) as error:
+                batch.faults[key] = not_sent(error)
             else:
                 sent += 1
         if not sent:
@@ -88,9 +85,3 @@ class BatchPublisher:
         self._polling = self._under_way > 0
         if self._polling:
             loop.call_later(POLL_EVERY_S, self._poll, loop)
-
-
-def _refusal(error: KafkaException) -> OrderstreamError:
-    if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return Malformed("the order is too large for a Kafka record")
-    return Unavailable(f"Kafka refused: {error.args[0].str()}")
