@@ -63,7 +63,8 @@ def commands_below(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple
     if not children:
         yield words, command
     for name, child in children.items():
-        yield from commands_below(child, (*words, name))
+        if not child.hidden:
+            yield from commands_below(child, (*words, name))
 
 
 def _section(words: tuple[str, ...], command: Any) -> str:

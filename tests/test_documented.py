@@ -120,7 +120,8 @@ def every_command() -> Iterator[tuple[tuple[str, ...], Any]]:
         if not children:
             yield words, command
         for name, child in children.items():
-            yield from below(child, (*words, name))
+            if not child.hidden:  # One that services call, not users.
+                yield from below(child, (*words, name))
 
     yield from below(typer.main.get_command(root.app), ("orderstream",))
 
@@ -167,7 +168,7 @@ def openapi() -> dict[str, Any]:
     for routes in (
         bulk_routes(NOTHING),
         life_routes(NOTHING),
-        feed_routes(NOTHING, NOTHING),
+        feed_routes(NOTHING, NOTHING, NOTHING),
         view_routes(NOTHING),
         stock_routes(NOTHING),
         notice_routes(NOTHING),

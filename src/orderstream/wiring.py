@@ -6,9 +6,9 @@ Nothing else constructs these; nothing here decides anything.
 import asyncio
 import gc
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from socket import gethostname
 
@@ -34,9 +34,11 @@ from orderstream.notification.store_postgres import PostgresNotices
 from orderstream.order_view.api import view_routes
 from orderstream.order_view.api_feed import feed_routes
 from orderstream.order_view.feed import Feed
-from orderstream.order_view.stage import view_stage
+from orderstream.order_view.feed_reader import frames_of, write_frames
+from orderstream.order_view.stage import view_reads, view_stage
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.waiting import Waiting
+from orderstream.order_view.watching import Watching
 from orderstream.orders.api import OrdersApi
 from orderstream.orders.api_bulk import Bulk, bulk_routes
 from orderstream.orders.api_life import life_routes
@@ -64,7 +66,7 @@ from orderstream.runtime.replay import Replay
 from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Positions, Stage
-from orderstream.runtime.tail import OnRecords, Tail, between
+from orderstream.runtime.tail import Followed, between, follow
 from orderstream.runtime.web import web_app
 
 # Each service's schema, which is also the folder of its migrations.
@@ -77,6 +79,7 @@ SCHEMAS = {
 }
 SERVICES = tuple(SCHEMAS)
 
+FEED_READER = (sys.executable, "-m", "orderstream", "read-feed")
 SWEEP_LOCK_S = 5.0
 CLAIM_PATIENCE_S = 1.5  # With what Kafka may take, within the 5 s of spec.md section 3.
 
@@ -151,7 +154,9 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     view = PostgresView(view_database, utc_now, ttl)
     waiting = Waiting(view)
     publisher = Publisher(settings.kafka())
-    feed = _feed(view, settings)
+    topics = list(view_reads(settings.topics, settings.group("inventory")))
+    feed = Feed(topics, frames_of(FEED_READER))
+    watching = Watching(view, topics)
     hints = hints_of(settings)
     claims: ClaimStore = PostgresClaims(claims_database)
     if hints is not None:
@@ -193,6 +198,7 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await feed.close()
+        await watching.close()
         await desk.close()
         publisher.close()
         claims_database.close()
@@ -214,13 +220,14 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     )
     app.include_router(bulk_routes(bulk))
     app.include_router(life_routes(life))
-    app.include_router(feed_routes(feed, waiting.page))
+    app.include_router(feed_routes(feed, watching, waiting.page))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
 
     async def ending() -> None:
         await bulk.end()
         await feed.close()
+        await watching.close()
 
     return OrdersApi(app, desk, waiting.decided, settings.in_flight_max, keys), ending
 
@@ -246,16 +253,17 @@ def _may_sweep(hints: Hints | None) -> MaySweep:
     return lambda: hints.hold("sweep", me, SWEEP_LOCK_S)
 
 
-def _feed(view: PostgresView, settings: Settings) -> Feed:
-    """Return the feed of what the view reads, for those who listen."""
+def read_feed(settings: Settings, begins: str | None, ends: str | None) -> None:
+    """Read the log for the feed, from an id to another, or from now on. Raises Unavailable."""
     config, group = settings.kafka(), settings.group("feed")
-    reads = view_stage(view, settings.topics, settings.group("inventory")).reads
+    reads = view_reads(settings.topics, settings.group("inventory"))
 
-    def follow(on_records: OnRecords) -> tuple[Positions, Callable[[], None]]:
-        tail = Tail(config, group, list(reads), on_records)
-        return tail.start(), tail.stop
+    def followed(first: Positions | None, last: Positions | None) -> Followed:
+        if first is None or last is None:
+            return follow(config, group, list(reads))
+        return between(config, group, first, last)
 
-    return Feed(reads, follow, partial(between, config, group))
+    write_frames(reads, followed, begins, ends)
 
 
 def serve_order(settings: Settings) -> int:

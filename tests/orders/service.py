@@ -34,7 +34,10 @@ class OrderService:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings.model_copy(update={"port_order": own_port()})
         self.url = self.settings.address("order")
-        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+        # Used by many threads at once: httpx may close a connection that it has just given to one
+        # of them, when more are idle than it keeps, or one has been for too long. So it keeps all.
+        limits = httpx.Limits(keepalive_expiry=None)
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, limits=limits)
         self._log = folder / "order.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,6 +74,11 @@ class OrderService:
         """Return how many bytes of memory it has."""
         assert self._process is not None
         return psutil.Process(self._process.pid).memory_info().rss
+
+    def children(self) -> list[psutil.Process]:
+        """Return the processes that it started."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children()
 
     def place(self, order: dict[str, Any], **headers: str) -> httpx.Response:
         """Place an order as a client does: again, where it was not accepted for want of time.

@@ -1,12 +1,14 @@
 """Server-sent events: live, of one order or of all, and nothing missed after a cut."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from orderstream.contract.events import OrderCreated
@@ -15,6 +17,7 @@ from orderstream.runtime.stage import Output
 from tests.builders import NOON, an_order, cancelled, encode, reserved
 from tests.kafka.topics import put
 from tests.orders.service import OrderService, problem_of
+from tests.waiting import until
 
 
 class Stream:
@@ -67,16 +70,23 @@ def said(service: OrderService, order: OrderCreated, *events: Any) -> None:
     put(service.settings, *outputs(service, order, *events))
 
 
+def befell(service: OrderService, *events: Any) -> None:
+    """Write what happened to an order on its page."""
+    seen = [(event, *topic_and_type(service, event)) for event in events]
+    service.show([Seen(event, kind, NOON, topic, 0, 7) for event, topic, kind in seen])
+
+
 def outputs(service: OrderService, order: OrderCreated, *events: Any) -> list[Output]:
+    key = order.key.encode()
+    return [Output(topic_and_type(service, e)[0], key, encode(e), []) for e in events]
+
+
+def topic_and_type(service: OrderService, event: Any) -> tuple[str, str]:
     topics = service.settings.topics
-    topic_of = {
-        "InventoryReserved": topics.inventory_reserved,
-        "OrderCancelled": topics.order_cancelled,
-    }
-    return [
-        Output(topic_of[type(event).__name__], order.key.encode(), encode(event), [])
-        for event in events
-    ]
+    return {
+        "InventoryReserved": (topics.inventory_reserved, "inventory.reserved"),
+        "OrderCancelled": (topics.order_cancelled, "order.cancelled"),
+    }[type(event).__name__]
 
 
 @pytest.fixture
@@ -91,6 +101,11 @@ def order(service: OrderService) -> OrderCreated:
     return order
 
 
+def one_of(processes: list[psutil.Process]) -> list[psutil.Process] | None:
+    """Return them if there is one: that of a test before may not have ended yet."""
+    return processes if len(processes) == 1 else None
+
+
 class TestOneOrder:
     def test_is_told_from_its_first_event_on_and_then_live(
         self, service: OrderService, order: OrderCreated
@@ -99,7 +114,7 @@ class TestOneOrder:
             (first,) = stream.take(1)
             assert (first["type"], first["orderId"]) == ("order.created", order.order_id)
             assert first["eventId"] == f"{order.key}:order.created"
-            said(service, order, reserved(order), cancelled(order))
+            befell(service, reserved(order), cancelled(order))
             assert sorted(types(stream.take(2))) == ["inventory.reserved", "order.cancelled"]
 
     def test_goes_on_behind_the_last_id(self, service: OrderService, order: OrderCreated) -> None:
@@ -107,15 +122,15 @@ class TestOneOrder:
         with listening(service, path) as stream:
             stream.take(1)
         with listening(service, path, stream.last_id) as again:
-            said(service, order, reserved(order))
+            befell(service, reserved(order))
             assert types(again.take(1)) == ["inventory.reserved"]
 
     def test_hears_nothing_of_others(self, service: OrderService, order: OrderCreated) -> None:
         other = an_order(order_id="other")
         with listening(service, f"/api/orders/{order.order_id}/events") as stream:
             stream.take(1)
-            said(service, other, reserved(other))
-            said(service, order, reserved(order))
+            befell(service, reserved(other))
+            befell(service, reserved(order))
             assert stream.take(1)[0]["orderId"] == order.order_id
 
     def test_that_nobody_knows_is_404(self, service: OrderService) -> None:
@@ -172,5 +187,29 @@ class TestAll:
             service.end()
             service.start()
             said(service, order, reserved(order))
+        with listening(service, "/api/events", stream.last_id) as again:
+            assert types(again.take(1, order.key)) == ["inventory.reserved"]
+
+    def test_leaves_no_process_behind_however_the_service_ends(self, service: OrderService) -> None:
+        with listening(service, "/api/events") as stream:
+            stream.begin()
+            readers = until(lambda: one_of(service.children()), what="one process reads")
+            assert readers[0].nice() == 19
+            service.end(signal.SIGKILL)
+            gone, alive = psutil.wait_procs(readers, timeout=10)
+            assert gone
+            assert not alive
+        service.start()
+
+    def test_one_whose_reader_ends_is_cut_off_and_comes_again(
+        self, service: OrderService, order: OrderCreated
+    ) -> None:
+        with listening(service, "/api/events") as stream:
+            stream.begin()
+            readers = until(lambda: one_of(service.children()), what="one process reads")
+            readers[0].kill()
+            with pytest.raises(StopIteration):
+                stream.take(1)
+        said(service, order, reserved(order))
         with listening(service, "/api/events", stream.last_id) as again:
             assert types(again.take(1, order.key)) == ["inventory.reserved"]

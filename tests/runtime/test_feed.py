@@ -1,68 +1,67 @@
-"""The feed follows the log while somebody listens, whatever the moment that they come or go."""
+"""The feed reads the log while somebody listens, whatever the moment that they come or go."""
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import anyio
+import pytest
 
-from orderstream.order_view.feed import Feed, OnRecords
-from orderstream.order_view.rules import Seen
-from orderstream.runtime.stage import Positions, Record
-from tests.builders import NOON, an_order, reserved
+from orderstream.contract.errors import Unavailable
+from orderstream.order_view import feed as feed_module
+from orderstream.order_view.feed import Feed, Frame
+from orderstream.order_view.feed_reader import event_of
+from orderstream.order_view.last_id import encode_positions
 
 TOPIC = "events"
 
 
 class Log:
-    """A log of one partition, and who follows it."""
+    """A log of one partition, and who reads it."""
 
     def __init__(self) -> None:
         self.end = 0
-        self.followers: list[OnRecords] = []
-        self.ever: list[OnRecords] = []
-        self.said_at_the_start = 0  # Events, between the begin of following and its answer.
+        self.readers: list[asyncio.Queue[Frame | None]] = []
+        self.away = False
 
-    def follow(self, on_records: OnRecords) -> tuple[Positions, Callable[[], None]]:
-        begins = {(TOPIC, 0): self.end}
-        self.followers.append(on_records)
-        self.ever.append(on_records)
-        self.say(self.said_at_the_start)
-        return begins, lambda: self.followers.remove(on_records)
+    async def read(self, begins: str | None, ends: str | None) -> AsyncGenerator[Frame]:
+        if self.away:
+            return
+        if begins and ends:
+            first, last = offset_of(begins), offset_of(ends)
+            yield frame(first, first)
+            yield frame(first, last)
+            return
+        came = asyncio.Queue[Frame | None]()
+        self.readers.append(came)
+        try:
+            yield frame(self.end, self.end)
+            while (found := await came.get()) is not None:
+                yield found
+        finally:
+            self.readers.remove(came)
 
-    def say(self, count: int = 1, to: OnRecords | None = None) -> None:
-        """Let so many orders be reserved."""
-        records = [a_record(self.end + number) for number in range(count)]
+    def say(self, count: int = 1) -> None:
+        """Let so many events come."""
+        for reader in self.readers:
+            reader.put_nowait(frame(self.end, self.end + count))
         self.end += count
-        for follower in [to] if to else self.followers:
-            if records:
-                follower(records)
 
-    def read_between(self, begins: Positions, ends: Positions, on_records: OnRecords) -> None:
-        first, last = begins[TOPIC, 0], ends[TOPIC, 0]
-        if first < last:
-            on_records([a_record(offset) for offset in range(first, last)])
+    def break_off(self) -> None:
+        for reader in self.readers:
+            reader.put_nowait(None)
 
 
-def a_record(offset: int) -> Record:
-    found = SimpleNamespace(
-        topic=lambda: TOPIC,
-        partition=lambda: 0,
-        offset=lambda: offset,
-        key=lambda: str(offset).encode(),
-    )
-    return cast("Record", found)
+def frame(first: int, last: int) -> Frame:
+    entries = [{"type": "x", "offset": offset} for offset in range(first, last)]
+    place = encode_positions({(TOPIC, 0): last}, [TOPIC])
+    return Frame(place, b"".join(event_of(1, e) for e in entries) + b"id: %s\n\n" % place)
 
 
-def seen(record: Record) -> Seen:
-    offset = record.offset() or 0
-    event = reserved(an_order(order_id=offset))
-    return Seen(event, f"{offset}:inventory.reserved", NOON, TOPIC, 0, offset)
+def offset_of(last_id: str) -> int:
+    return int(last_id.rsplit(".", 1)[1], 36)
 
 
 class Client:
@@ -71,6 +70,7 @@ class Client:
     def __init__(self) -> None:
         self.offsets: list[int] = []
         self.last_id = ""
+        self.cut_off = False
 
     async def listen(self, parts: AsyncIterator[bytes]) -> None:
         async for part in parts:
@@ -80,6 +80,7 @@ class Client:
                     self.last_id = value
                 elif name == "data":
                     self.offsets.append(json.loads(value)["offset"])
+        self.cut_off = True
 
 
 @asynccontextmanager
@@ -100,64 +101,86 @@ async def until(look: Callable[[], Any]) -> None:
 
 def run(test: Callable[[Log, Feed], Awaitable[None]]) -> None:
     async def main() -> None:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         log = Log()
-        await test(log, Feed({TOPIC: seen}, log.follow, log.read_between))
+        feed = Feed([TOPIC], log.read)
+        await test(log, feed)
+        await feed.close()
+        assert log.readers == []
 
     asyncio.run(main())
 
 
-class TestAListenerWhoGoes:
-    def test_leaves_nobody_following_though_all_threads_are_busy(self) -> None:
+class TestListeners:
+    def test_share_one_reader_and_the_last_to_go_leaves_none(self) -> None:
         async def test(log: Log, feed: Feed) -> None:
-            async with listening(feed):
-                assert len(log.followers) == 1
-                asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.2)
-            await until(lambda: log.followers == [])
+            async with listening(feed) as one:
+                async with listening(feed) as other:
+                    assert len(log.readers) == 1
+                    log.say(2)
+                    await until(lambda: one.offsets == other.offsets == [0, 1])
+                log.say()
+                await until(lambda: one.offsets == [0, 1, 2])
+            await until(lambda: log.readers == [])
 
         run(test)
 
-    def test_is_followed_by_another_who_hears_each_event_once(self) -> None:
+    def test_who_come_while_the_last_one_goes_are_not_cut_off(self) -> None:
         async def test(log: Log, feed: Feed) -> None:
-            async with listening(feed):
-                pass
-            await until(lambda: log.followers == [])
-            log.say()
-            async with listening(feed) as client:
-                log.say(to=log.ever[0])  # One that did not end in time.
-                log.say(2)
-                await until(lambda: len(client.offsets) == 2)
-            assert client.offsets == [2, 3]
+            for _ in range(20):
+                async with listening(feed):
+                    pass
+                async with listening(feed) as client:
+                    at = log.end
+                    log.say()
+                    await until(lambda at=at, client=client: client.offsets == [at])
 
         run(test)
 
-
-class TestAListenerWhoComes:
-    def test_misses_nothing_that_is_said_while_following_begins(self) -> None:
+    def test_who_were_cut_off_miss_nothing(self) -> None:
         async def test(log: Log, feed: Feed) -> None:
             async with listening(feed) as before:
                 log.say()
                 await until(lambda: before.offsets == [0])
-            await until(lambda: log.followers == [])
-            log.said_at_the_start = 3
+            log.say(3)
             async with listening(feed, before.last_id) as client:
+                await until(lambda: client.offsets == [1, 2, 3])
                 log.say()
-                await until(lambda: len(client.offsets) == 4)
-            assert client.offsets == [1, 2, 3, 4]
+                await until(lambda: client.offsets == [1, 2, 3, 4])
 
         run(test)
 
-    def test_misses_nothing_that_is_on_its_way_to_others(self) -> None:
+    def test_are_cut_off_where_reading_ends_and_come_again(self) -> None:
         async def test(log: Log, feed: Feed) -> None:
-            of_another = feed.of_order("another", page_of, None)
-            await anext(of_another)
-            log.say()  # For nobody yet.
-            parts = feed.of_all(None)
-            await anext(parts)
-            assert b'"offset":0' in await anext(parts)
+            async with listening(feed) as client:
+                log.break_off()
+                await until(lambda: client.cut_off)
+            log.say()
+            async with listening(feed, client.last_id) as again:
+                await until(lambda: again.offsets == [0])
 
         run(test)
 
+    def test_who_do_not_take_what_comes_are_cut_off_and_nobody_else(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(feed_module, "BEHIND_MAX_BYTES", 1_000)
 
-async def page_of(_order_id: str) -> dict[str, Any]:
-    return {"timeline": []}
+        async def test(log: Log, feed: Feed) -> None:
+            slow = feed.of_all(None)
+            await anext(slow)
+            async with listening(feed) as quick:
+                for count in range(1, 101):
+                    log.say()
+                    await until(lambda count=count: len(quick.offsets) == count)
+            with pytest.raises(StopAsyncIteration):
+                await anext(slow)
+
+        run(test)
+
+    def test_are_told_that_kafka_is_away(self) -> None:
+        async def test(log: Log, feed: Feed) -> None:
+            log.away = True
+            with pytest.raises(Unavailable):
+                await anext(feed.of_all(None))
+
+        run(test)

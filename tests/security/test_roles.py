@@ -29,7 +29,7 @@ MADE = {role: new_key(f"the-{role}", role) for role in ROLES}
 NOTHING = cast("Any", None)  # A request that gets through to it fails with 500, and so is told.
 
 ROUTES = (
-    feed_routes(NOTHING, NOTHING),
+    feed_routes(NOTHING, NOTHING, NOTHING),
     bulk_routes(NOTHING),
     life_routes(NOTHING),
     view_routes(NOTHING),

@@ -200,6 +200,14 @@ class TestIds:
         fold_in(database, [seen(reserved(MUGS))], [seen(Failed("7", "no"))])
         assert view.get(["7"])["7"]["orderId"] == 7
 
+    def test_tells_which_timelines_grew(self, database: Database, view: PostgresView) -> None:
+        known = {"7": 0, "7a": 0, "nobody": 0}
+        assert view.grown(known) == {}
+        fold_in(database, [seen(MUGS), seen(TEXT)])
+        assert view.grown(known) == {"7": 1, "7a": 1}
+        fold_in(database, [seen(reserved(MUGS))])
+        assert view.grown({"7": 1, "7a": 1, "nobody": 0}) == {"7": 2}
+
     def test_unknown_orders_are_left_out(self, view: PostgresView) -> None:
         assert view.get(["nobody"]) == {}
         assert view.get([]) == {}

@@ -31,3 +31,17 @@ def serve(service: Annotated[Service, typer.Argument(help="Which one.")]) -> Non
     if service is Service.ORDER:
         sys.exit(wiring.serve_order(current))
     sys.exit(wiring.serve_stage(service, current))
+
+
+@app.command(hidden=True)
+def read_feed(
+    begins: Annotated[str | None, typer.Option(help="From behind this id; now.")] = None,
+    ends: Annotated[str | None, typer.Option(help="Up to this id; for ever.")] = None,
+) -> None:
+    """Read the log for those who listen to all events; the order service starts this."""
+    from orderstream import wiring
+    from orderstream.runtime.observe import configure_logs
+
+    current = settings.load_resolved()
+    configure_logs("order", current.log_level, human=sys.stderr.isatty())
+    wiring.read_feed(current, begins, ends)

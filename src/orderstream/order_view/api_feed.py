@@ -1,13 +1,14 @@
 """Events as they happen, over HTTP: server-sent events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from orderstream.contract.errors import Malformed
-from orderstream.order_view.feed import Feed, PageOf
+from orderstream.order_view.feed import Feed
+from orderstream.order_view.watching import Watching
 from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.described import answer_of
 from orderstream.runtime.web import Problem
@@ -21,7 +22,10 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def feed_routes(feed: Feed, page_of: PageOf) -> APIRouter:
+PageOf = Callable[[str], Awaitable[dict[str, Any] | None]]
+
+
+def feed_routes(feed: Feed, watching: Watching, page_of: PageOf) -> APIRouter:
     """GET what happens, live."""
     routes = APIRouter(tags=["orders"])
 
@@ -45,7 +49,7 @@ def feed_routes(feed: Feed, page_of: PageOf) -> APIRouter:
         page = await page_of(order_id)
         if page is None or owner not in (None, page.get("owner")):
             raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
-        return await _stream(feed.of_order(page["orderId"], page_of, last_event_id))
+        return await _stream(watching.of_order(str(page["orderId"]), last_event_id))
 
     return routes
 

@@ -35,7 +35,23 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         store.fold_in(tx, fold(event for _, event in batch).values())
         return ()
 
-    reads: Mapping[str, Decoder] = {
+    return Stage(
+        name="view",
+        reads=view_reads(topics, decides),
+        handle=handle,
+        keeps=Keeps.OFFSETS_IN_STORE,
+        parks=frozenset(
+            {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
+        ),
+        # Long enough under load that most orders are written once, with their decision.
+        linger_s=(0.01, 0.3),
+        busy_records=2000,
+    )
+
+
+def view_reads(topics: Topics, decides: str) -> Mapping[str, Decoder]:
+    """Return what reads an order's life, by topic."""
+    return {
         topics.order_created: lambda r: _seen(r, "order.created", decode_created(r.value())),
         topics.inventory_reserved: lambda r: _seen(
             r, "inventory.reserved", decode_reserved(r.value())
@@ -50,18 +66,6 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         ),
         topics.order_created_dead: lambda r: _failed(r, decides),
     }
-    return Stage(
-        name="view",
-        reads=reads,
-        handle=handle,
-        keeps=Keeps.OFFSETS_IN_STORE,
-        parks=frozenset(
-            {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
-        ),
-        # Long enough under load that most orders are written once, with their decision.
-        linger_s=(0.01, 0.3),
-        busy_records=2000,
-    )
 
 
 def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:

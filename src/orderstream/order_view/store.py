@@ -1,6 +1,6 @@
 """What the order view keeps: one page per order, and the questions it can answer fast."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -50,6 +50,10 @@ class ViewStore(Protocol):
 
     def get(self, order_keys: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return the pages of these orders, as the API shows them, by order key."""
+        ...
+
+    def grown(self, known: Mapping[str, int]) -> dict[str, int]:
+        """Return how long the timelines are that are longer than is known, by order key."""
         ...
 
     def find(self, query: Query) -> list[Found]:

@@ -1,6 +1,6 @@
 """The order view in PostgreSQL."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,11 @@ OVERDUE = """
     WHERE status = %s AND decided_at < %s AND (decided_at, order_id) > (%s, %s)
     ORDER BY decided_at, order_id LIMIT %s
 """
+GROWN = """
+    SELECT order_id, jsonb_array_length(timeline)
+    FROM unnest(%s::text[], %s::int[]) AS known (order_id, length) JOIN orders USING (order_id)
+    WHERE jsonb_array_length(timeline) > length
+"""
 GET = f"SELECT {COLUMNS}, timeline::text FROM orders WHERE order_id = ANY(%s)"
 
 
@@ -104,6 +109,11 @@ class PostgresView:
             row[0]: _shown(row[:-1], overdue) | {"timeline": read_timeline(row[0], row[-1])}
             for row in rows
         }
+
+    def grown(self, known: Mapping[str, int]) -> dict[str, int]:
+        """See ViewStore."""
+        with self._database.transaction() as tx:
+            return dict(tx.execute(GROWN, (list(known), list(known.values()))).fetchall())
 
     def find(self, query: Query) -> list[Found]:
         """See ViewStore."""

@@ -1,88 +1,62 @@
 """Follows topics as they grow, for whoever looks on: no group is joined, nothing is committed."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.stage import Positions, Record
 
 BATCH_RECORDS = 1_000
 WAIT_S = 0.1
-STOP_WITHIN_S = 2.0
 
-log = structlog.get_logger("orderstream.tail")
-
-OnRecords = Callable[[Sequence[Record]], None]
+Followed = Iterator[tuple[Positions, Sequence[Record]]]
 
 
-class Tail:
-    """Reads committed records from where the topics ended when it began, in a thread of its own.
+def follow(config: Mapping[str, Any], group: str, topics: Sequence[str]) -> Followed:
+    """Give where the topics end, and from then on what comes and where that ends, for ever.
 
-    `on_records` is called there. A broker that is away is waited for; nothing is skipped.
+    Committed records only, each partition in order. A broker that is away is waited for; nothing is
+    skipped. Raises Unavailable when Kafka is away at the beginning, or refuses us.
     """
-
-    def __init__(
-        self, config: dict[str, Any], group: str, topics: Sequence[str], on_records: OnRecords
-    ) -> None:
-        self._config = config
-        self._group = group
-        self._topics = topics
-        self._on_records = on_records
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
-        self._begins: Positions = {}
-
-    def start(self) -> Positions:
-        """Begin, and return where. Raises Unavailable."""
-        with closing(LogReader(self._config, self._group)) as reader:
-            self._begins = reader.ends(reader.partitions(self._topics))
-        self._thread.start()
-        return dict(self._begins)
-
-    def stop(self) -> None:
-        """End it, and wait for that."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(STOP_WITHIN_S)
-
-    def _run(self) -> None:
-        consumer = Consumer(
-            self._config
-            | {
-                "group.id": self._group,
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 16_384,
-                "log_level": 2,
-            }
-        )
-        try:
-            consumer.assign([TopicPartition(*p, offset) for p, offset in self._begins.items()])
-            while not self._stopping.is_set():
+    with closing(LogReader(config, group)) as reader:
+        at = reader.ends(reader.partitions(topics))
+    consumer = Consumer(
+        dict(config)
+        | {
+            "group.id": group,  # Required; nothing is joined or committed.
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,  # Ten fetches a second of all there is, and not thousands.
+            "fetch.min.bytes": 1 << 20,
+            "queued.max.messages.kbytes": 16_384,
+            "log_level": 2,
+        }
+    )
+    with closing(consumer):
+        consumer.assign([TopicPartition(*p, offset) for p, offset in at.items()])
+        yield at, ()
+        while True:
+            try:
                 messages = consumer.consume(BATCH_RECORDS, WAIT_S)
-                records = [message for message in messages if message.error() is None]
-                if records:
-                    self._on_records(records)
-        except KafkaException as error:
-            log.error("lookers-on hear no more", reason=error_of(error).str())
-        finally:
-            consumer.close()
+            except KafkaException as error:
+                raise Unavailable(f"the log cannot be read: {error_of(error).str()}") from error
+            records = [message for message in messages if message.error() is None]
+            if records:
+                yield _advance(at, records), records
 
 
-def between(
-    config: dict[str, Any], group: str, begins: Positions, ends: Positions, on_records: OnRecords
-) -> None:
-    """Read what stands between two places, partition by partition in order. Raises Unavailable."""
-    later = {p: end for p, end in ends.items() if begins.get(p, end) < end}
+def between(config: Mapping[str, Any], group: str, begins: Positions, ends: Positions) -> Followed:
+    """Give what stands between two places, partition by partition in order. Raises Unavailable."""
+    at = {p: begins.get(p, end) for p, end in ends.items()}
+    later = {p: end for p, end in ends.items() if at[p] < end}
+    yield at, ()
     if not later:
         return
     with closing(LogReader(config, group)) as reader:
@@ -93,4 +67,10 @@ def between(
                 if (message.offset() or 0) < later[message.topic() or "", message.partition() or 0]
             ]
             if inside:
-                on_records(inside)
+                yield _advance(at, inside), inside
+
+
+def _advance(at: Positions, records: Sequence[Record]) -> Positions:
+    for record in records:
+        at[record.topic() or "", record.partition() or 0] = (record.offset() or 0) + 1
+    return at
