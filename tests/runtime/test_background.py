@@ -18,6 +18,7 @@ class StuckLoop:
 
     def __init__(self) -> None:
         self.beat = monotonic()
+        self.patience_s = 0.2
         self.over = Event()
 
     def run(self) -> None:
@@ -36,7 +37,7 @@ def running(loop: Any, **options: Any) -> Background:
 class TestACallThatDoesNotComeBack:
     def test_ends_the_process(self, capfd: pytest.CaptureFixture[str]) -> None:
         loop, codes = StuckLoop(), list[int]()
-        service = running(loop, stuck_s=0.2, give_up=codes.append)
+        service = running(loop, look_every_s=0.02, give_up=codes.append)
         until(lambda: codes, what="it gives up")
         assert codes == [1]
         assert "test_background.py" in capfd.readouterr().err  # Where it hangs.
@@ -58,7 +59,7 @@ class TestACallThatDoesNotComeBack:
 class TestALoopThatGetsOn:
     def test_is_left_alone(self) -> None:
         codes = list[int]()
-        beating = SimpleNamespace(beat=0.0, stop=lambda: None, close=lambda: None)
+        beating = SimpleNamespace(beat=0.0, patience_s=1.0, stop=lambda: None, close=lambda: None)
         over = Event()
 
         def run() -> None:
@@ -67,7 +68,7 @@ class TestALoopThatGetsOn:
 
         beating.run = run
         beating.beat = monotonic()
-        service = running(beating, stuck_s=1.0, give_up=codes.append)
+        service = running(beating, look_every_s=0.02, give_up=codes.append)
         assert not over.wait(1.5)
         over.set()
         service.stop()

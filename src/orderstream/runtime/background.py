@@ -20,7 +20,7 @@ from orderstream.runtime.loop import Loop
 AGAIN_S = 0.5
 STOP_TIMEOUT_S = 5.0
 SLOW_S = 15.0
-STUCK_S = 45.0  # Longer than any one call of the loop may take: a statement has 30 s.
+LOOK_EVERY_S = 2.0
 
 log = structlog.get_logger("orderstream.service")
 
@@ -36,12 +36,12 @@ class Background:
         prepare: Callable[[], None],
         make_loop: Callable[[], Loop] | None = None,
         *,
-        stuck_s: float = STUCK_S,
+        look_every_s: float = LOOK_EVERY_S,
         give_up: Callable[[int], object] = os._exit,
     ) -> None:
         self._prepare = prepare
         self._make_loop = make_loop
-        self._stuck_s = stuck_s
+        self._look_every_s = look_every_s
         self._give_up = give_up
         self._loop: Loop | None = None
         self._stopping = threading.Event()
@@ -74,8 +74,8 @@ class Background:
             log.warning("stopped in the middle of a batch; it will be taken again")
 
     def _watch(self) -> None:
-        while not self._stopping.wait(self._stuck_s / 10):
-            if self._loop is None or monotonic() - self._loop.beat < self._stuck_s:
+        while not self._stopping.wait(self._look_every_s):
+            if self._loop is None or monotonic() - self._loop.beat < self._loop.patience_s:
                 continue
             log.critical("a call does not come back, ending to be started again")
             faulthandler.dump_traceback(sys.__stderr__ or 2)

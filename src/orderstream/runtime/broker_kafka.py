@@ -430,7 +430,7 @@ class KafkaSink:
         else, or no answer in time: the producer is thrown away, and its successor's `ready` ends
         what it left open; `unknown` says that the call may have taken effect nevertheless.
         """
-        deadline = time.monotonic() + CALL_BUDGET_S
+        deadline = time.monotonic() + (REQUEST_TIMEOUT_S if aborting else CALL_BUDGET_S)
         while True:
             try:
                 call(REQUEST_TIMEOUT_S)

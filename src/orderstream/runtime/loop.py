@@ -54,6 +54,10 @@ POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
+# How long one call may take before it counts as one that never comes back. Kafka's: two of a
+# transaction's, with their repeats (broker_kafka.py). The store's: a statement has 30 s.
+KAFKA_PATIENCE_S = 28.0
+STORE_PATIENCE_S = 45.0
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -93,7 +97,8 @@ class Loop:
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
         self._stopping = threading.Event()
-        self.beat = monotonic()  # When the loop last got on from one call to the next.
+        self.beat = monotonic()  # When the loop last got on from one call to the next,
+        self.patience_s = STORE_PATIENCE_S  # and how long that one may take.
         if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
             raise ValueError("stored positions go with Keeps.OFFSETS_IN_STORE, and only with it")
 
@@ -107,11 +112,9 @@ class Loop:
         recovering = True
         idle = 0  # Empty polls since the last fault: the records at fault may not be back yet.
         while not self._stopping.is_set():
-            self.beat = monotonic()
             try:
                 if recovering:
                     self.recover()
-                    self.beat = monotonic()
                     recovering = False
                 idle = 0 if self.step() else idle + 1
                 if not pause_s or idle in (0, IDLE_IS_WELL):
@@ -139,8 +142,10 @@ class Loop:
 
     def recover(self) -> None:
         """Start from what is committed, whatever happened before."""
+        self._asks(KAFKA_PATIENCE_S)
         if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
             self._sink.ready()  # First: it ends an open transaction, so that offsets are final.
+        self._asks(STORE_PATIENCE_S)
         if self._answered:
             self._answered.load()
         self._held.clear()
@@ -148,9 +153,11 @@ class Loop:
 
     def step(self) -> int:
         """Handle one batch, and return how many records it had."""
+        # New partitions bring the positions that the store has of them.
+        self._asks(STORE_PATIENCE_S if self._positions else KAFKA_PATIENCE_S)
         self._release_due()
         records = self._source.poll(self._records_max, self._wait_s(), self._linger_s())
-        self.beat = monotonic()
+        self._asks(STORE_PATIENCE_S)
         records = self._hold_back(records)
         self._last = len(records)
         if not records:
@@ -166,6 +173,10 @@ class Loop:
             else:
                 self._source.show_progress(after)
         return len(records)
+
+    def _asks(self, patience_s: float) -> None:
+        """Note that a call begins that may take so long."""
+        self.beat, self.patience_s = monotonic(), patience_s
 
     # One batch -----------------------------------------------------------------------------
 
@@ -214,13 +225,13 @@ class Loop:
         return self._handle(reads, _positions_after([read.record for read in reads]))
 
     def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
-        self.beat = monotonic()
+        self._asks(KAFKA_PATIENCE_S)
         self._sink.begin()
         for output in outputs:
             self._sink.produce(output)
-        self.beat = monotonic()
+        self._asks(KAFKA_PATIENCE_S)
         self._sink.send_offsets(after)
-        self.beat = monotonic()
+        self._asks(KAFKA_PATIENCE_S)
         self._sink.commit()
 
     def _failed(self, record: Record, error: Exception) -> list[Output]:
