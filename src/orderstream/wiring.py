@@ -49,6 +49,7 @@ from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
 from orderstream.orders.store_postgres import PostgresClaims
+from orderstream.retention.prune import FORGETS
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
@@ -56,6 +57,7 @@ from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
+from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.hints import Hints
 from orderstream.runtime.loop import Loop
 from orderstream.runtime.migrations import migrate
@@ -344,6 +346,7 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
         records_max=settings.batch_records,
         positions=positions,
         answered=None if positions else Answered(database),
+        forgotten=Forgotten(database) if stage.name in FORGETS else None,
     )
 
 

@@ -99,6 +99,20 @@ SAYINGS: LiteralString = """
     LEFT JOIN log_fact f ON f.name = becomes
 """
 
+# Orders that `orderstream prune` has forgotten, as far as the log still has them: over before the
+# time that it was told, and without a reservation. Nothing where it never ran.
+PRUNED: LiteralString = """
+    CREATE TEMP TABLE log_pruned AS
+    SELECT order_id FROM log_saying GROUP BY order_id
+    HAVING (SELECT before FROM inventory.pruned) IS NOT NULL
+        AND bool_or(says = 21 OR says >= 30)
+        AND greatest(max(at), max(created_at), max(decided_at))
+            < (SELECT before FROM inventory.pruned)
+        AND NOT EXISTS (
+            SELECT FROM inventory.reservation r WHERE r.order_id = log_saying.order_id
+        )
+"""
+
 # What the log says of each order, as far as one projection has read it.
 _SEEN: LiteralString = """
     CREATE TEMP TABLE {seen} AS
@@ -128,6 +142,8 @@ def preparations() -> list[sql.Composed]:
         ENDS,
         "ANALYZE log_end",
         SAYINGS,
+        PRUNED,
+        "ANALYZE log_pruned",
     )
     steps = [sql.SQL(text).format() for text in texts]
     for schema in PROJECTIONS:

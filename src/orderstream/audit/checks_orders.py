@@ -144,6 +144,7 @@ CHECKS = (
         FROM log_outcome o LEFT JOIN log_mark m USING (topic, partition)
         LEFT JOIN inventory.reservation r ON r.order_id = o.order_id
         WHERE CASE WHEN r.order_id IS NULL THEN o."offset" < coalesce(m.early, 0)
+                AND NOT EXISTS (SELECT FROM log_pruned p WHERE p.order_id = o.order_id)
             ELSE (r.reason IS NULL) <> o.reserved OR r.quantities <> o.quantities
                 OR r.reason IS DISTINCT FROM o.reason OR r.short IS DISTINCT FROM o.short
                 OR r.decided_at IS DISTINCT FROM o.decided_at END
@@ -198,6 +199,7 @@ CHECKS = (
         LEFT JOIN inventory.reservation r ON r.order_id = c.order_id
         WHERE c.becomes = 'RELEASED' AND CASE WHEN r.released_at IS NULL
             THEN c."offset" < coalesce(m.early, 0)
+                AND NOT EXISTS (SELECT FROM log_pruned p WHERE p.order_id = c.order_id)
             ELSE r.released_at <> c.at OR r.quantities <> c.quantities END
         """,
         whole_log=False,

@@ -37,6 +37,7 @@ from orderstream.runtime.failure import (
     tries_before,
     wait_ms,
 )
+from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.stage import (
@@ -80,6 +81,7 @@ class Loop:
         records_max: int = 4000,
         positions: StoredPositions | None = None,
         answered: Answered | None = None,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -93,6 +95,7 @@ class Loop:
         self._records_max = records_max
         self._positions = positions
         self._answered = answered
+        self._forgotten = forgotten
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
@@ -148,6 +151,8 @@ class Loop:
         self._asks(STORE_PATIENCE_S)
         if self._answered:
             self._answered.load()
+        if self._forgotten:
+            self._forgotten.load()
         self._held.clear()
         self._source.rewind()
 
@@ -163,16 +168,20 @@ class Loop:
         if not records:
             return 0
         with self._metrics.batch(len(records)):
-            silent, new = self._answered.split(records) if self._answered else ((), records)
             after = _positions_after(records)
+            if self._forgotten:
+                records = self._forgotten.remembered(records)
+            silent, new = self._answered.split(records) if self._answered else ((), records)
             if silent:
                 self._handle([self._read(record) for record in silent], {})
-            outputs = self._handle([self._read(record) for record in new], after) if new else []
+            outputs: list[Output] = []
+            if new or self._positions:
+                outputs = self._handle([self._read(record) for record in new], after)
             if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
                 self._publish(outputs, after)
             else:
                 self._source.show_progress(after)
-        return len(records)
+        return self._last
 
     def _asks(self, patience_s: float) -> None:
         """Note that a call begins that may take so long."""

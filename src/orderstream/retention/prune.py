@@ -1,0 +1,183 @@
+"""Forgets orders that are over: their pages, reservations, notices, claims and counts' keys.
+
+An order is over once it is rejected, cancelled, expired or fulfilled. One that is pending, failed
+or confirmed (it holds stock) stays, however old. Sums stay as well: stock, and what analytics
+counted. The log is not touched; how long Kafka keeps it is the topics' `retention.ms`.
+
+Before the first row goes, it is marked up to where inventory and notification have read: a replay
+decides nothing again that is below, and tells nobody of it (runtime/forgotten.py). A crash at any
+point leaves marks and whole orders; done again, it does the rest.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+
+import psycopg
+from msgspec import Struct
+from psycopg import Connection, sql
+
+from orderstream.contract.envelope import rfc3339
+from orderstream.contract.errors import Unavailable
+from orderstream.flow import flow
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.clock import monotonic, to_epoch_ms
+from orderstream.runtime.forgotten import forget
+from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.settings import Settings
+from orderstream.runtime.stage import Positions
+
+BATCH = 2_000  # Orders of one transaction: some 50 ms, in which none of their rows is wanted.
+FORGETS = {"inventory": "inventory", "notification": "notification"}  # Services and their schemas.
+KEEPS_POSITIONS = {
+    "view": "order_view",
+    "notification": "notification",
+    "analytics": "analytics",
+}
+
+Progress = Callable[[int], None]
+
+# Those that were over before a time, in the sequence in which they came, from behind a place on.
+# 21 is rejected, from 30 on an order has ended (order_view/rules.py). Inventory may not have heard
+# yet: then the order still holds stock.
+_OVER = """
+    SELECT o.order_id, o.created_at FROM order_view.orders o
+    WHERE o.created_at < %(before)s AND (o.created_at, o.order_id) > (%(at)s, %(order_id)s)
+        AND (o.status = 21 OR o.status >= 30)
+        AND (SELECT max((entry ->> 'at')::timestamptz) FROM jsonb_array_elements(o.timeline) entry)
+            < %(before)s
+        AND NOT EXISTS (
+            SELECT FROM inventory.reservation r
+            WHERE r.order_id = o.order_id AND r.status = 'RESERVED'
+        )
+    ORDER BY o.created_at, o.order_id LIMIT %(limit)s
+"""
+# The page goes with the rest: an order without one is not found again.
+_FORGET = """
+    WITH gone AS (SELECT unnest(%s::text[]) AS id),
+        reservation AS (DELETE FROM inventory.reservation USING gone WHERE order_id = id),
+        change AS (DELETE FROM orders.change USING gone WHERE order_id = id),
+        notice AS (DELETE FROM notification.notice USING gone WHERE order_id = id),
+        counted AS (DELETE FROM analytics.counted USING gone WHERE order_id = id)
+    DELETE FROM order_view.orders USING gone WHERE order_id = id
+"""
+# An order's claims go once it has no page any more.
+_CLAIMS = """
+    DELETE FROM orders.claim WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM orders.claim c WHERE created_at < %(before)s AND published
+            AND NOT EXISTS (SELECT FROM order_view.orders o WHERE o.order_id = c.order_id)
+        LIMIT %(limit)s
+    ))
+"""
+_HORIZON = """
+    INSERT INTO inventory.pruned AS p (before) VALUES (%s)
+    ON CONFLICT (singleton) DO UPDATE SET before = greatest(p.before, excluded.before)
+"""
+
+
+class Pruned(Struct, frozen=True, rename="camel"):
+    """What was forgotten, or would be."""
+
+    before: str
+    orders: int
+    claims: int
+    done: bool
+    seconds: float
+
+
+def prune(
+    settings: Settings, before: datetime, *, dry_run: bool = False, progress: Progress | None = None
+) -> Pruned:
+    """Forget orders that were over before a time, which must be 24 h ago (spec.md section 3).
+
+    In short transactions with rests between them, so that the flow goes on. Raises Unavailable,
+    also when a service has not read yet what happened before that time: nothing was done then.
+    """
+    began = monotonic()
+    with _connected(settings.dsn()) as connection:
+        at = _read_past(settings, connection, before)
+        if not dry_run:
+            with connection.transaction():
+                for service, schema in FORGETS.items():
+                    forget(connection, schema, at[service])
+                connection.execute(_HORIZON, (before,))
+        orders = 0
+        for order_ids in _over(connection, before):
+            if not dry_run:
+                started = monotonic()
+                with connection.transaction():
+                    connection.execute(_FORGET, (order_ids,))
+                time.sleep(monotonic() - started)  # Half of the time is for others.
+            orders += len(order_ids)
+            if progress:
+                progress(orders)
+        claims = 0
+        while not dry_run:
+            gone = connection.execute(_CLAIMS, {"before": before, "limit": BATCH}).rowcount
+            claims += gone
+            if gone < BATCH:
+                break
+    seconds = round(monotonic() - began, 3)
+    return Pruned(rfc3339(before), orders, claims, not dry_run, seconds)
+
+
+def _over(connection: Connection, before: datetime) -> Generator[list[str]]:
+    at, order_id = datetime.min.replace(tzinfo=UTC), ""
+    while True:
+        place = {"before": before, "at": at, "order_id": order_id, "limit": BATCH}
+        rows = connection.execute(_OVER, place).fetchall()
+        if not rows:
+            return
+        order_id, at = rows[-1]
+        yield [row[0] for row in rows]
+
+
+def _read_past(
+    settings: Settings, connection: Connection, before: datetime
+) -> dict[str, Positions]:
+    """Return where each service reads on. Raises Unavailable if that is before the time."""
+    admin = Admin(settings.kafka())
+    found: dict[str, Positions] = {}
+    with closing(LogReader(settings.kafka(), settings.group("prune"))) as log:
+        for step in flow(settings.topics):
+            if not step.reads:
+                continue
+            at = _positions(step.service, settings, admin, connection)
+            ends = log.ends(log.partitions(step.reads))
+            until = ends | admin.at_time(ends, to_epoch_ms(before))
+            if unread := log.unread(at, until):
+                topic, partition = min(unread)
+                raise Unavailable(
+                    f"{step.service} has not read all that happened before {rfc3339(before)}, in"
+                    f" {topic}[{partition}] for one: let it catch up first (`orderstream lag`)"
+                )
+            found[step.service] = at
+    return found
+
+
+def _positions(service: str, settings: Settings, admin: Admin, connection: Connection) -> Positions:
+    if service in KEEPS_POSITIONS:
+        table = sql.Identifier(KEEPS_POSITIONS[service], "position")
+        query = sql.SQL("SELECT topic, partition, next FROM {}").format(table)
+        return {(topic, number): at for topic, number, at in connection.execute(query)}
+    topics = next(step.reads for step in flow(settings.topics) if step.service == service)
+    lags = admin.lag(settings.group(service), topics)
+    return {(lag.topic, lag.partition): lag.committed for lag in lags if lag.committed is not None}
+
+
+@contextmanager
+def _connected(dsn: str) -> Generator[Connection]:
+    """Give a session that may change every schema. Raises Unavailable."""
+    try:
+        with psycopg.connect(
+            dsn, autocommit=True, connect_timeout=5, application_name="orderstream-prune"
+        ) as connection:
+            connection.execute("SET lock_timeout = '10s'; SET timezone = 'UTC'; SET jit = off")
+            yield connection
+    except psycopg.errors.UndefinedTable as error:
+        raise Unavailable(
+            f"a store is not set up, run `orderstream db migrate`: {error}"
+        ) from error
+    except psycopg.Error as error:
+        raise Unavailable(f"PostgreSQL is away or refused: {error}") from error
