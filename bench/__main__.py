@@ -18,6 +18,9 @@ NAMES = (
     "drain",
     "listeners",
     "bulk",
+    "scale",
+    "overload",
+    "growth",
     "peers",
     "ceiling",
 )

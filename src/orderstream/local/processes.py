@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+LOWEST = 19
+
 
 @dataclass(frozen=True)
 class ProcessId:
@@ -52,6 +54,17 @@ def reap(pid: int) -> None:
     """Let go of a child that has ended; until then its number counts as that of a live process."""
     with suppress(ChildProcessError):  # Not our child, so for another to reap.
         os.waitpid(pid, os.WNOHANG)
+
+
+def stand_back(pid: int | None = None) -> None:
+    """Give a process, this one unless another is named, what nobody else wants of the processor.
+
+    Linux weighs sessions against each other before it weighs processes (autogroup), so the lowest
+    priority is asked for in both ways; elsewhere in one.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid or 0, LOWEST)
+    with suppress(OSError):
+        Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(LOWEST))
 
 
 def spawn(

@@ -11,20 +11,17 @@ import struct
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from orderstream.contract.errors import Malformed
+from orderstream.local.processes import stand_back
 from orderstream.order_view.feed import Frame, ReadFrames
 from orderstream.order_view.last_id import decode_positions, encode_positions
 from orderstream.order_view.rules import Failed, Seen
 from orderstream.order_view.timeline import shown
 from orderstream.runtime.stage import Decoder, Positions, Record
-
-NICENESS = 19  # The lowest: next to nothing, where there is not enough for all.
 
 _HEAD = struct.Struct("!II")  # The sizes of the id and of the events, which follow.
 
@@ -44,7 +41,7 @@ def write_frames(
     `reads` are the view's decoders by topic; `follow` gives where it is and what came. Raises
     Malformed for an id that no service of ours wrote, Unavailable.
     """
-    _stand_back()
+    stand_back()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Where log lines go from now on.
     threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -82,13 +79,6 @@ def _id_of(seen: Seen) -> int | str:
 def _write(out: BinaryIO, frame: Frame) -> None:
     out.write(_HEAD.pack(len(frame.last_id), len(frame.events)) + frame.last_id + frame.events)
     out.flush()
-
-
-def _stand_back() -> None:
-    """Take the lowest priority, as a process and, where Linux weighs sessions, as a session."""
-    os.nice(NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _end_with_stdin() -> None:

@@ -28,9 +28,11 @@ from orderstream.contract.errors import (
     Unavailable,
 )
 from orderstream.runtime.broker import Starts
+from orderstream.runtime.clock import monotonic
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
+SHOW_EVERY_S = 0.5  # The offsets that `lag` reads of a stage that keeps its own elsewhere.
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_S = 5.0
 # More than the largest record that may be read: a dead letter is that record with more headers.
@@ -97,6 +99,7 @@ class KafkaSource:
         self._unplaced: str | None = None  # Why an assignment could not be given its positions.
         self._generation: Any = None
         self._unshown: Positions = {}  # Progress that the coordinator has not heard of.
+        self._show_from = 0.0
         self._came: set[Partition] = set()  # During the poll under way.
         self._went: set[Partition] = set()
         self._consumer = Consumer(
@@ -259,8 +262,9 @@ class KafkaSource:
 
     def show_progress(self, positions: Positions) -> None:
         self._unshown |= positions
-        if not self._unshown:
+        if not self._unshown or monotonic() < self._show_from:
             return
+        self._show_from = monotonic() + SHOW_EVERY_S
         offsets = [TopicPartition(*at, offset) for at, offset in self._unshown.items()]
         self._unshown = {}
         try:
@@ -276,6 +280,8 @@ class KafkaSource:
             } | self._unshown
 
     def close(self) -> None:
+        self._show_from = 0.0
+        self.show_progress({})
         self._consumer.close()
 
 
@@ -309,7 +315,7 @@ class KafkaSink:
                 "acks": "all",
                 "partitioner": "murmur2_random",
                 "linger.ms": 20,  # A commit flushes at once; this only fills the batches before.
-                "retry.backoff.ms": 10,
+                "retry.backoff.ms": 1,
                 # A rebootstrap forgets the brokers but not who is the group's coordinator, and
                 # send_offsets then waits for a broker that is gone, whatever its timeout says.
                 "metadata.recovery.strategy": "none",
