@@ -58,13 +58,13 @@ def run() -> list[Figure]:
     """Measure it."""
     runs: dict[str, list[Sent]] = {}
     with folder() as at, servers(at) as (settings, env), ExitStack() as stack:
-        service = stack.enter_context(serving("order", settings, env))
+        service = stack.enter_context(serving("order", settings, env, 0))
         _until_ready(settings)
         send(settings, service, WARM_UP_ORDERS)
         runs["order service alone"] = [_told(settings, service, "alone") for _ in range(RUNS)]
         for name in wiring.SERVICES:
             if name != "order":
-                stack.enter_context(serving(name, settings, env))
+                stack.enter_context(serving(name, settings, env, 0))
         beside = runs["with all services"] = []
         for _ in range(RUNS):
             _until_caught_up(settings)
@@ -105,14 +105,14 @@ def send(settings: Settings, service: subprocess.Popen[bytes], orders: int) -> S
             f"Content-Type: application/x-ndjson\r\nContent-Length: {pieces * len(piece)}\r\n\r\n"
         )
         watching = _Watching(service.pid)
-        before, began = cpu_of(service, settings), time.perf_counter()
+        before, began = cpu_of([service], settings), time.perf_counter()
         sending = threading.Thread(target=_send_all, args=(client, head.encode(), piece, pieces))
         sending.start()
         came: list[bytes] = []
         while part := client.recv(1 << 18):
             came.append(part)
         took = time.perf_counter() - began
-        after = cpu_of(service, settings)
+        after = cpu_of([service], settings)
         sending.join()
         most = watching.end()
     count = pieces * PIECE
