@@ -49,7 +49,6 @@ from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
 from orderstream.orders.store_postgres import PostgresClaims
-from orderstream.retention.prune import FORGETS
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
@@ -346,7 +345,7 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
         records_max=settings.batch_records,
         positions=positions,
         answered=None if positions else Answered(database),
-        forgotten=Forgotten(database) if stage.name in FORGETS else None,
+        forgotten=Forgotten(database),
     )
 
 

@@ -11,6 +11,7 @@ from orderstream.audit.verify import verify
 from orderstream.contract.errors import Unavailable
 from orderstream.retention.prune import Pruned, prune
 from orderstream.runtime.clock import utc_now
+from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from tests.builders import cancelled, encode, fulfilled
@@ -27,8 +28,8 @@ from tests.kafka.test_replay import (
 )
 from tests.kafka.topics import keys, put, read
 
-CANCELLED, FULFILLED = ORDERS[0], ORDERS[1]
-KEPT = 14  # 15 mugs, two of their orders over, and one that failed.
+CANCELLED, FULFILLED, PARKED = ORDERS[0], ORDERS[1], ORDERS[-1]
+KEPT = 14  # 15 mugs, two of their orders over, and one that was cancelled when it was parked.
 OVER = len(ORDERS) - KEPT
 
 SUMS = COUNTS.split("counted c),", 1)[1]
@@ -41,9 +42,11 @@ def settings(kafka: str, template_dsn: str) -> Iterator[Settings]:
     with database_copy(template_dsn) as dsn:
         settings = flow_at_rest(kafka, dsn)
         topics = settings.topics
-        key = CANCELLED.key.encode(), FULFILLED.key.encode()
-        put(settings, Output(topics.order_cancelled, key[0], encode(cancelled(CANCELLED)), []))
-        put(settings, Output(topics.order_fulfilled, key[1], encode(fulfilled(FULFILLED)), []))
+        for order in (CANCELLED, PARKED):
+            cancel = encode(cancelled(order))
+            put(settings, Output(topics.order_cancelled, order.key.encode(), cancel, []))
+        key, shipped = FULFILLED.key.encode(), encode(fulfilled(FULFILLED))
+        put(settings, Output(topics.order_fulfilled, key, shipped, []))
         come_to_rest(settings, *STAGES)
         claim(settings, "order:1", CANCELLED.key)
         claim(settings, "key:of-one-that-stays", ORDERS[2].key)
@@ -97,9 +100,9 @@ class TestPruning:
         before, said = pruned
         assert (said.orders, said.claims, said.done) == (OVER, 1, True)
         statuses = {status for (status,) in rows(settings, "SELECT status FROM order_view.orders")}
-        assert statuses == {10, 20}
+        assert statuses == {20, 31}
         assert [orders_in(settings, table) for table in TABLES] == [KEPT] * len(TABLES)
-        assert orders_in(settings, "inventory.reservation") == KEPT - 1  # None of the failed one.
+        assert orders_in(settings, "inventory.reservation") == KEPT
         assert lasting(settings) == before
         assert verify(settings, wait_s=20, progress=None).proven
 
@@ -118,8 +121,19 @@ class TestPruning:
         notices = rows(settings, "SELECT event_id FROM notification.notice ORDER BY 1")
         replayed(settings, service)
         assert lasting(settings) == pruned[0]
-        assert orders_in(settings, "inventory.reservation") == KEPT - 1
+        assert orders_in(settings, "inventory.reservation") == KEPT
         assert rows(settings, "SELECT event_id FROM notification.notice ORDER BY 1") == notices
+
+    def test_is_not_undone_by_reading_again_from_a_time(
+        self,
+        settings: Settings,
+        pruned: tuple[list[Any], Pruned],
+    ) -> None:
+        prune(settings, soon())  # The view was built anew above.
+        for service in ("view", "analytics"):
+            replayed(settings, service, Target(time_ms=1))
+        assert lasting(settings) == pruned[0]
+        assert [orders_in(settings, table) for table in TABLES] == [KEPT] * len(TABLES)
 
 
 class TestAServiceThatIsBehind:

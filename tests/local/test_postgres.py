@@ -39,7 +39,7 @@ class TestPostgres:
             "max_connections": "200",
             "server_encoding": "UTF8",
             "listen_addresses": "",
-            "wal_compression": "pglz",
+            "wal_compression": "off",
         }
         with psycopg.connect(postgres.start(home).dsn) as connection:
             shown = {

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -25,6 +25,7 @@ class Log:
         self.end = 0
         self.readers: list[asyncio.Queue[Frame | None]] = []
         self.away = False
+        self.breaks_off = False  # Before the end of what somebody missed.
 
     async def read(self, begins: str | None, ends: str | None) -> AsyncGenerator[Frame]:
         if self.away:
@@ -32,6 +33,9 @@ class Log:
         if begins and ends:
             first, last = offset_of(begins), offset_of(ends)
             yield frame(first, first)
+            if self.breaks_off:
+                yield frame(first, last - 1)
+                return
             yield frame(first, last)
             return
         came = asyncio.Queue[Frame | None]()
@@ -146,6 +150,42 @@ class TestListeners:
                 await until(lambda: client.offsets == [1, 2, 3])
                 log.say()
                 await until(lambda: client.offsets == [1, 2, 3, 4])
+
+        run(test)
+
+    def test_are_cut_off_where_what_they_missed_is_not_told_to_its_end(self) -> None:
+        async def test(log: Log, feed: Feed) -> None:
+            async with listening(feed) as before:
+                pass
+            log.say(3)
+            log.breaks_off = True
+            async with listening(feed, before.last_id) as client:
+                await until(lambda: client.cut_off)
+            assert client.offsets == [0, 1]
+            log.breaks_off = False
+            async with listening(feed, client.last_id) as again:
+                await until(lambda: again.offsets == [2])
+
+        run(test)
+
+    def test_who_do_not_take_what_they_missed_keep_no_other_from_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(feed_module, "CATCHING_UP_MAX_S", 0.05)
+        monkeypatch.setattr(feed_module, "HEARTBEAT_S", 0.02)
+
+        async def test(log: Log, feed: Feed) -> None:
+            async with listening(feed) as before:
+                pass
+            log.say(3)
+            stuck = [feed.of_all(before.last_id) for _ in range(feed_module.CATCHING_UP_MAX)]
+            for parts in stuck:
+                await anext(parts)
+                await anext(parts)
+            async with listening(feed, before.last_id) as client:
+                await until(lambda: client.offsets == [0, 1, 2])
+            for parts in stuck:
+                await cast("AsyncGenerator[bytes]", parts).aclose()
 
         run(test)
 

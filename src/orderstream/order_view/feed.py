@@ -7,16 +7,17 @@ right before the cut may come again, under the same event id.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from orderstream.contract.errors import Unavailable
 from orderstream.order_view.last_id import decode_positions
-from orderstream.order_view.listener import HEARTBEAT, RETRY, CutOff, Listener
+from orderstream.order_view.listener import HEARTBEAT, HEARTBEAT_S, RETRY, CutOff, Listener
 
 BEHIND_MAX_BYTES = 8 << 20  # About 30,000 events: one further behind is cut off, to come again.
 CATCHING_UP_MAX = 4  # At once: each is a process.
+CATCHING_UP_MAX_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,48 @@ class Feed:
         async with self._listening() as (listener, now):
             yield RETRY + b"id: %s\n\n" % (last_id.encode() if last_id else now)
             if last_id and last_id.encode() != now:
-                missed = self._read_frames(last_id, now.decode())
-                async with self._catching_up, aclosing(missed):
-                    async for frame in missed:
-                        yield frame.events or HEARTBEAT
+                while not await self._may_catch_up():
+                    if listener.ended:
+                        return
+                    yield HEARTBEAT
+                reached = b""
+                with self._catching_up_for_a_while():
+                    async with aclosing(self._read_frames(last_id, now.decode())) as missed:
+                        async for frame in missed:
+                            reached = frame.last_id
+                            yield frame.events or HEARTBEAT
+                if reached != now:
+                    return  # Broken off: the client comes again, from where it is.
             while True:
                 try:
                     chunks = await listener.take()
                 except CutOff:
                     return
                 yield b"".join(chunks) or HEARTBEAT
+
+    async def _may_catch_up(self) -> bool:
+        """Take one of the places for that, or return that there was none for a while."""
+        try:
+            await asyncio.wait_for(self._catching_up.acquire(), HEARTBEAT_S)
+        except TimeoutError:
+            return False
+        return True
+
+    @contextmanager
+    def _catching_up_for_a_while(self) -> Generator[None]:
+        """Give the place back; early, where a client does not take what it asked for."""
+        held = [self._catching_up]
+
+        def give_back() -> None:
+            while held:
+                held.pop().release()
+
+        timer = asyncio.get_running_loop().call_later(CATCHING_UP_MAX_S, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()
 
     async def close(self) -> None:
         """Cut every listener off."""
@@ -83,6 +116,9 @@ class Feed:
                 await asyncio.wait([self._reading])
             if self._reading is None:
                 await self._begin_reading()
+                if self._closed:  # Meanwhile.
+                    await self.close()
+                    raise Unavailable("the service is about to end")
             self._listeners.add(listener)
             now = self._last_id
         try:

@@ -52,6 +52,8 @@ def write_frames(
     for at, records in follow(first, last):
         last_id = encode_positions(at, topics)
         _write(out, Frame(last_id, events_of(reads, records, last_id)))
+    if ends is not None:
+        _write(out, Frame(ends.encode(), b""))  # Only now is it known that nothing is missing.
 
 
 def events_of(reads: Mapping[str, Decoder], records: Sequence[Record], last_id: bytes) -> bytes:
@@ -82,7 +84,8 @@ def _write(out: BinaryIO, frame: Frame) -> None:
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os._exit(0)  # Nothing is held that would have to be given back.
 
 

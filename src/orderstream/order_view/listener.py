@@ -19,7 +19,7 @@ class Listener(Generic[T]):
 
     def __init__(self) -> None:
         self._waiting: list[T] = []
-        self._ended = False
+        self.ended = False
         self._wake = asyncio.Event()
         self.behind = 0  # In the units of `put`.
 
@@ -31,17 +31,17 @@ class Listener(Generic[T]):
 
     def end(self) -> None:
         """Send no more."""
-        self._ended = True
+        self.ended = True
         self._wake.set()
 
     async def take(self) -> list[T]:
         """Return what is there, or nothing after a while. Raises CutOff."""
-        if not self._waiting and not self._ended:
+        if not self._waiting and not self.ended:
             try:
                 await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
             except TimeoutError:
                 return []
-        if self._ended:
+        if self.ended:
             raise CutOff
         self._wake.clear()
         taken, self._waiting, self.behind = self._waiting, [], 0

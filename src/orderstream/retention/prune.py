@@ -4,9 +4,9 @@ An order is over once it is rejected, cancelled, expired or fulfilled. One that 
 or confirmed (it holds stock) stays, however old. Sums stay as well: stock, and what analytics
 counted. The log is not touched; how long Kafka keeps it is the topics' `retention.ms`.
 
-Before the first row goes, it is marked up to where inventory and notification have read: a replay
-decides nothing again that is below, and tells nobody of it (runtime/forgotten.py). A crash at any
-point leaves marks and whole orders; done again, it does the rest.
+Before the first row goes, it is marked up to where each service has read: what is read again from
+below is passed over, unless all is built anew (runtime/forgotten.py). A crash at any point leaves
+marks and whole orders; done again, it does the rest.
 """
 
 import time
@@ -29,18 +29,21 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
 BATCH = 2_000  # Orders of one transaction: some 50 ms, in which none of their rows is wanted.
-FORGETS = {"inventory": "inventory", "notification": "notification"}  # Services and their schemas.
-KEEPS_POSITIONS = {
+SCHEMAS = {
+    "inventory": "inventory",
     "view": "order_view",
     "notification": "notification",
     "analytics": "analytics",
 }
+CLAIMS_WAIT_S = 30.0
+LOOK_EVERY_S = 0.2
 
 Progress = Callable[[int], None]
 
 # Those that were over before a time, in the sequence in which they came, from behind a place on.
 # 21 is rejected, from 30 on an order has ended (order_view/rules.py). Inventory may not have heard
-# yet: then the order still holds stock.
+# yet: then the order still holds stock; or only that it is cancelled, of an order that was parked:
+# then there is no decision, and it must know when the order is redriven.
 _OVER = """
     SELECT o.order_id, o.created_at FROM order_view.orders o
     WHERE o.created_at < %(before)s AND (o.created_at, o.order_id) > (%(at)s, %(order_id)s)
@@ -49,7 +52,8 @@ _OVER = """
             < %(before)s
         AND NOT EXISTS (
             SELECT FROM inventory.reservation r
-            WHERE r.order_id = o.order_id AND r.status = 'RESERVED'
+            WHERE r.order_id = o.order_id AND (r.status = 'RESERVED' OR r.decided_at IS NULL
+                OR r.decided_at >= %(before)s OR r.released_at >= %(before)s)
         )
     ORDER BY o.created_at, o.order_id LIMIT %(limit)s
 """
@@ -62,13 +66,17 @@ _FORGET = """
         counted AS (DELETE FROM analytics.counted USING gone WHERE order_id = id)
     DELETE FROM order_view.orders USING gone WHERE order_id = id
 """
-# An order's claims go once it has no page any more.
+# An order's claims go once it has no page any more. A number of a client's own stays taken until
+# the order service has given those around it.
 _CLAIMS = """
-    DELETE FROM orders.claim WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM orders.claim c WHERE created_at < %(before)s AND published
-            AND NOT EXISTS (SELECT FROM order_view.orders o WHERE o.order_id = c.order_id)
-        LIMIT %(limit)s
-    ))
+    SELECT name FROM orders.claim c WHERE created_at < %(before)s AND published
+        AND (number IS NULL OR number < (SELECT next FROM orders.id_block))
+        AND NOT EXISTS (SELECT FROM order_view.orders o WHERE o.order_id = c.order_id)
+    LIMIT %(limit)s
+"""
+_FORGET_CLAIMS = """
+    DELETE FROM orders.claim c WHERE name = ANY(%s)
+        AND NOT EXISTS (SELECT FROM order_view.orders o WHERE o.order_id = c.order_id)
 """
 _HORIZON = """
     INSERT INTO inventory.pruned AS p (before) VALUES (%s)
@@ -99,7 +107,7 @@ def prune(
         at = _read_past(settings, connection, before)
         if not dry_run:
             with connection.transaction():
-                for service, schema in FORGETS.items():
+                for service, schema in SCHEMAS.items():
                     forget(connection, schema, at[service])
                 connection.execute(_HORIZON, (before,))
         orders = 0
@@ -112,12 +120,7 @@ def prune(
             orders += len(order_ids)
             if progress:
                 progress(orders)
-        claims = 0
-        while not dry_run:
-            gone = connection.execute(_CLAIMS, {"before": before, "limit": BATCH}).rowcount
-            claims += gone
-            if gone < BATCH:
-                break
+        claims = 0 if dry_run else _forget_claims(settings, connection, before)
     seconds = round(monotonic() - began, 3)
     return Pruned(rfc3339(before), orders, claims, not dry_run, seconds)
 
@@ -131,6 +134,32 @@ def _over(connection: Connection, before: datetime) -> Generator[list[str]]:
             return
         order_id, at = rows[-1]
         yield [row[0] for row in rows]
+
+
+def _forget_claims(settings: Settings, connection: Connection, before: datetime) -> int:
+    """Forget claims of orders without a page, as soon as the view has read all that they may be of.
+
+    Returns how many. What it does not get to in a while stays for the next time.
+    """
+    gone = 0
+    with closing(LogReader(settings.kafka(), settings.group("prune"))) as log:
+        while True:
+            started = monotonic()
+            rows = connection.execute(_CLAIMS, {"before": before, "limit": BATCH}).fetchall()
+            if not rows or not _view_has_read(settings, connection, log):
+                return gone
+            gone += connection.execute(_FORGET_CLAIMS, ([name for (name,) in rows],)).rowcount
+            time.sleep(monotonic() - started)
+
+
+def _view_has_read(settings: Settings, connection: Connection, log: LogReader) -> bool:
+    ends = log.ends(log.partitions([settings.topics.order_created]))
+    deadline = monotonic() + CLAIMS_WAIT_S
+    while monotonic() < deadline:
+        if not log.unread(_stored_positions(connection, "order_view"), ends):
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
 
 
 def _read_past(
@@ -157,13 +186,18 @@ def _read_past(
 
 
 def _positions(service: str, settings: Settings, admin: Admin, connection: Connection) -> Positions:
-    if service in KEEPS_POSITIONS:
-        table = sql.Identifier(KEEPS_POSITIONS[service], "position")
-        query = sql.SQL("SELECT topic, partition, next FROM {}").format(table)
-        return {(topic, number): at for topic, number, at in connection.execute(query)}
+    if service != "inventory":
+        return _stored_positions(connection, SCHEMAS[service])
     topics = next(step.reads for step in flow(settings.topics) if step.service == service)
     lags = admin.lag(settings.group(service), topics)
     return {(lag.topic, lag.partition): lag.committed for lag in lags if lag.committed is not None}
+
+
+def _stored_positions(connection: Connection, schema: str) -> Positions:
+    query = sql.SQL("SELECT topic, partition, next FROM {}").format(
+        sql.Identifier(schema, "position")
+    )
+    return {(topic, number): at for topic, number, at in connection.execute(query)}
 
 
 @contextmanager

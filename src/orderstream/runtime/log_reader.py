@@ -80,6 +80,10 @@ class LogReader:
         """Return each partition's end, behind transactions still open and all that follow them."""
         return self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
 
+    def stable_ends(self, partitions: Iterable[Partition]) -> Positions:
+        """Return each partition's end, before the first transaction that is still open."""
+        return self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
     def _offsets(
         self, partitions: Iterable[Partition], spec: OffsetSpec | None, isolation: IsolationLevel
     ) -> Positions:
@@ -111,7 +115,7 @@ class LogReader:
                     records.append(message)
                     offset += 1
                 elif error.code() != KafkaError._PARTITION_EOF:
-                    _reported(error)
+                    reported(error)
                     continue
                 self._next[at] = offset
                 if at in left and offset >= left[at]:
@@ -143,7 +147,7 @@ class LogReader:
                 error = message.error()
                 at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
                 if error is not None and not at_end:
-                    _reported(error)
+                    reported(error)
                     continue
                 partition = (message.topic() or "", message.partition() or 0)
                 if partition in left:
@@ -155,7 +159,8 @@ class LogReader:
         return set(asked)
 
 
-def _reported(error: KafkaError) -> None:
+def reported(error: KafkaError) -> None:
+    """Raise Unavailable for what a reader was told, unless it mends itself."""
     if not (error.retriable() or error.code() in _PASSING):
         raise Unavailable(f"Kafka refused a read: {error.str()}")
 

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
-from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.log_reader import LogReader, reported
 from orderstream.runtime.stage import Positions, Record
 
 BATCH_RECORDS = 1_000
@@ -24,7 +24,7 @@ def follow(config: Mapping[str, Any], group: str, topics: Sequence[str]) -> Foll
     skipped. Raises Unavailable when Kafka is away at the beginning, or refuses us.
     """
     with closing(LogReader(config, group)) as reader:
-        at = reader.ends(reader.partitions(topics))
+        at = reader.stable_ends(reader.partitions(topics))
     consumer = Consumer(
         dict(config)
         | {
@@ -47,7 +47,12 @@ def follow(config: Mapping[str, Any], group: str, topics: Sequence[str]) -> Foll
                 messages = consumer.consume(BATCH_RECORDS, WAIT_S)
             except KafkaException as error:
                 raise Unavailable(f"the log cannot be read: {error_of(error).str()}") from error
-            records = [message for message in messages if message.error() is None]
+            records: list[Record] = []
+            for message in messages:
+                if (error := message.error()) is None:
+                    records.append(message)
+                else:
+                    reported(error)
             if records:
                 yield _advance(at, records), records
 
