@@ -20,7 +20,9 @@ run: setup  ## everything on this machine: Kafka, PostgreSQL and the services; C
 	@exec $(BIN)/orderstream up
 
 # Most tests wait for servers. Each of the two processes has a Kafka and a PostgreSQL of its own.
+# Java is taught first, once: tests start dozens of brokers, and each would try beside them.
 test: setup  ## every test, two files at a time
+	$(BIN)/python -m orderstream.local.warm_up
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint, types, import rules, locks

@@ -24,11 +24,11 @@ from orderstream.local.processes import ProcessId, end, free_port, spawn, stand_
 
 _CLUSTER_ID = "orderstream-warm-up-00"  # Kafka asks for 22 characters.
 _WRITTEN_WITHIN_S = 180.0
-_EXERCISE_S = 15.0
+_EXERCISE_S = 10.0
 
 
 def warm_up(cache: Path) -> None:
-    """Make the ahead-of-time cache unless it is there: about 30 s; safe to run twice at once.
+    """Make the ahead-of-time cache unless it is there: about 20 s; safe to run twice at once.
 
     It appears whole or not at all. Raises Unavailable when the broker does not come up.
     """

@@ -115,7 +115,8 @@ class PostgresView:
     def grown(self, known: Mapping[str, int]) -> dict[str, int]:
         """See ViewStore."""
         with self._database.transaction() as tx:
-            return dict(tx.execute(GROWN, (list(known), list(known.values()))).fetchall())
+            lengths = pg_array(known), pg_array(known.values())
+            return dict(tx.execute(GROWN, lengths).fetchall())
 
     def find(self, query: Query) -> list[Found]:
         """See ViewStore."""
