@@ -165,7 +165,7 @@ def chaotic_installation(seed: int) -> Iterator[Chaos]:
 class Plan:
     """What comes, under how many orders a second, and until how many were placed.
 
-    No period begins when it has gone on for `seconds_max`.
+    No period begins when orders have flowed for `seconds_max`.
     """
 
     seed: int
@@ -199,8 +199,9 @@ def _under_load(chaos: Chaos, plan: Plan, found: Found, say: Say) -> None:
         with load, regulars:
             chaos.resume()
             say("orders flow")
+            flows = time.monotonic()
             for number, period in enumerate(plan.periods, 1):
-                if time.monotonic() - began > plan.seconds_max:
+                if time.monotonic() - flows > plan.seconds_max:
                     say("no more time for the others")
                     break
                 chaos.probe.begin()

@@ -10,7 +10,7 @@ from tests.chaos.schedule import VICTIMS, long_schedule, short_schedule
 
 SEED = int(os.environ.get("CHAOS_SEED", 0)) or random.randrange(1, 1 << 32)
 SHORT_RATE = 200.0
-SHORT_S = 45.0  # No fault begins later, so that it is over within 75 s.
+SHORT_S = 60.0  # No fault begins later, so that it is over within 90 s of the first order.
 LONG_RATE = 300.0
 LONG_ORDERS = 100_000
 
