@@ -122,10 +122,9 @@ class Chaos:
     def resume(self) -> None:
         """Return once everything is back and new orders are confirmed in every partition."""
         began, said = time.time(), ""
-        without_nothing: set[str] = set()
         deadline = time.monotonic() + RESUMES_WITHIN_S
         while time.monotonic() < deadline:
-            said = self.victims.whole(WORKERS, BROKERS, without_nothing)
+            said = self.victims.whole(WORKERS, BROKERS)
             if not said:
                 break
             time.sleep(0.1)

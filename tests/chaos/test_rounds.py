@@ -61,9 +61,7 @@ def one_round(running: Installation, victim: str, after: int) -> int:
             load.kill()
             load.wait()
     victims = Victims(running)
-    until(
-        lambda: not victims.whole(SERVICES, 1, set()), BACK_WITHIN_S, f"all are back after {victim}"
-    )
+    until(lambda: not victims.whole(SERVICES, 1), BACK_WITHIN_S, f"all are back after {victim}")
     verified = running.run("verify", "--json", "--wait", "60")
     assert verified.returncode == 0, f"{victim}: {verified.stdout}{verified.stderr}"
     orders: int = json.loads(verified.stdout)["orders"]

@@ -117,7 +117,7 @@ class Victims:
             process = self.find(name)[0]
             process.terminate()
             until(lambda p=process: not p.is_running() or _is_zombie(p), 30, f"{name} ends")
-            until(lambda n=name: self._is_ready(n, set()), BACK_WITHIN_S, f"{name} is back")
+            until(lambda n=name: self._is_ready(n), BACK_WITHIN_S, f"{name} is back")
 
     def say_where(self) -> None:
         """Have each worker write to its log where its threads are (clock/sitecustomize.py)."""
@@ -133,21 +133,21 @@ class Victims:
 
     # Whether they are back -------------------------------------------------------------------
 
-    def whole(self, workers: Sequence[str], brokers: int, without_nothing: set[str]) -> str:
+    def whole(self, workers: Sequence[str], brokers: int) -> str:
         """Return what is not as it was, in words; nothing when everything is.
 
-        Redis is given 50 ms for an answer, and on a busy machine one of many workers may always be
-        without it for the moment: each has to have been seen with it once, and is added then.
+        A worker that does without Redis is ready: on a busy machine one of many may always be, for
+        the moment, since Redis has 50 ms for an answer.
         """
         if not self.postgres():
             return "postgres is away"
-        if missing := [name for name in workers if not self._is_ready(name, without_nothing)]:
+        if missing := [name for name in workers if not self._is_ready(name)]:
             return f"not ready: {', '.join(missing)}"
         if len(self.brokers()) < brokers:
             return "a broker is away"
         return self._out_of_sync(brokers)
 
-    def _is_ready(self, name: str, without_nothing: set[str]) -> bool:
+    def _is_ready(self, name: str) -> bool:
         process = self.workers().get(name)
         if process is None:
             return False
@@ -155,9 +155,7 @@ class Victims:
             service = name.partition("-")[0]
             port = process.environ()[f"ORDERSTREAM_PORT_{service.upper()}"]
             answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, trust_env=False)
-            if "without" not in answer.json():
-                without_nothing.add(name)
-            return answer.status_code == 200 and name in without_nothing
+            return answer.status_code == 200
         return False
 
     def _out_of_sync(self, brokers: int) -> str:
