@@ -28,7 +28,6 @@ from orderstream.contract.errors import (
     Unavailable,
 )
 from orderstream.runtime.broker import Starts
-from orderstream.runtime.clock import monotonic
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
@@ -262,9 +261,9 @@ class KafkaSource:
 
     def show_progress(self, positions: Positions) -> None:
         self._unshown |= positions
-        if not self._unshown or monotonic() < self._show_from:
+        if not self._unshown or time.monotonic() < self._show_from:
             return
-        self._show_from = monotonic() + SHOW_EVERY_S
+        self._show_from = time.monotonic() + SHOW_EVERY_S
         offsets = [TopicPartition(*at, offset) for at, offset in self._unshown.items()]
         self._unshown = {}
         try:
