@@ -11,7 +11,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,9 +18,17 @@ import msgspec
 import psutil
 
 from bench.drain import MANY, cpu_of, left_of, servers, serving
-from bench.harness import COMMAND, Broken, Figure, folder, keep, say
-from orderstream import wiring
-from orderstream.flow import flow
+from bench.harness import (
+    CAUGHT_UP_WITHIN_S,
+    Broken,
+    Figure,
+    folder,
+    keep,
+    say,
+    verify,
+    wait_until_ready,
+)
+from orderstream.flow import SERVICES, flow
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.settings import Settings
 
@@ -29,8 +36,6 @@ ORDERS = int(os.environ.get("ORDERS", "200000"))
 WARM_UP_ORDERS = 20_000
 RUNS = 3
 PIECE = 1_000  # Lines sent at once.
-READY_WITHIN_S = 60.0
-CAUGHT_UP_WITHIN_S = 600.0
 ANSWERED_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.05
 MIB = 1 << 20
@@ -59,17 +64,17 @@ def run() -> list[Figure]:
     runs: dict[str, list[Sent]] = {}
     with folder() as at, servers(at) as (settings, env), ExitStack() as stack:
         service = stack.enter_context(serving("order", settings, env, 0))
-        _until_ready(settings)
+        wait_until_ready([settings.address("order")])
         send(settings, service, WARM_UP_ORDERS)
         runs["order service alone"] = [_told(settings, service, "alone") for _ in range(RUNS)]
-        for name in wiring.SERVICES:
+        for name in SERVICES:
             if name != "order":
                 stack.enter_context(serving(name, settings, env, 0))
         beside = runs["with all services"] = []
         for _ in range(RUNS):
             _until_caught_up(settings)
             beside.append(_told(settings, service, "with all services"))
-        proof = _verify(env)
+        proof = verify(env)
     say(f"bulk: {proof}")
     figures: list[Figure] = []
     for name, sent in runs.items():
@@ -177,20 +182,6 @@ class _Watching:
         return self._most / MIB
 
 
-def _until_ready(settings: Settings) -> None:
-    import httpx
-
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{settings.address('order')}/readyz", trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(LOOK_EVERY_S)
-    raise Broken("the order service is not ready")
-
-
 def _until_caught_up(settings: Settings) -> None:
     """Wait until no service has anything left to read."""
     admin = Admin(settings.kafka())
@@ -202,17 +193,3 @@ def _until_caught_up(settings: Settings) -> None:
         if time.monotonic() > deadline:
             raise Broken("the services do not catch up")
         time.sleep(0.5)
-
-
-def _verify(env: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        [*COMMAND, "verify", "--wait", f"{CAUGHT_UP_WITHIN_S:g}"],
-        env=dict(env) | {"COLUMNS": "250"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
-    if done.returncode:
-        raise Broken(f"verify: exit code {done.returncode}; {lines[-1]}")
-    return f"verify: {lines[-1]}"

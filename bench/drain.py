@@ -10,11 +10,10 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from confluent_kafka import Producer
 
 from bench.harness import (
@@ -26,13 +25,14 @@ from bench.harness import (
     free_ports,
     keep,
     say,
+    tree_cpu_s,
 )
 from orderstream import wiring
 from orderstream.contract.envelope import Envelope
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line
-from orderstream.flow import flow
+from orderstream.flow import SERVICES, flow
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.local import kafka, postgres
 from orderstream.runtime.admin import Admin
@@ -112,7 +112,7 @@ def servers(at: Path, **more: str) -> Iterator[tuple[Settings, Mapping[str, str]
         store = postgres.start(local.home)
         env |= {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "DATABASE_URL": store.dsn}
         settings = Settings.load(env)
-        wiring.prepare(settings, *wiring.SERVICES)
+        wiring.prepare(settings, *SERVICES)
         with closing(Database(settings.dsn(), "inventory")) as database:
             PostgresStock(database).set_on_hand([(sku, PLENTY) for sku in (*MANY, *HOT)])
         yield settings, env
@@ -228,17 +228,7 @@ def cpu_of(services: Sequence[subprocess.Popen[bytes]], settings: Settings) -> C
     store = postgres.status(settings.home).pid
     assert store is not None
     return {
-        "the service": sum(cpu_s(service.pid) for service in services),
-        "PostgreSQL": cpu_s(store),
-        "Kafka": sum(map(cpu_s, kafka.status(settings.home).pids)),
+        "the service": tree_cpu_s(*(service.pid for service in services)),
+        "PostgreSQL": tree_cpu_s(store),
+        "Kafka": tree_cpu_s(*kafka.status(settings.home).pids),
     }
-
-
-def cpu_s(pid: int) -> float:
-    """Sum what a process has used, and its children that run or have ended."""
-    used = 0.0
-    top = psutil.Process(pid)
-    for process in (top, *top.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            used += sum(process.cpu_times()[:2])
-    return used + sum(top.cpu_times()[2:4])

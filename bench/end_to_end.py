@@ -32,7 +32,7 @@ def run() -> list[Figure]:
                     f" {report['acceptedPerSecond']:,.0f}/s, POST p50"
                     f" {report['latencyMs']['p50']:.1f} p99 {report['latencyMs']['p99']:.1f} ms"
                 )
-        proof = verify(up)
+        proof = verify(up.env)
     say(f"end_to_end: {proof}")
     figures: list[Figure] = []
     for connections, target in TARGETS.items():

@@ -110,7 +110,7 @@ def run() -> list[Figure]:
         figures += _sizes(up)
         figures += _pruned_beside_load(up)
         _take_away(up)
-        proof = verify(up)
+        proof = verify(up.env)
     say(f"growth: {proof}")
     figures[0].notes.append(proof)
     keep("growth", figures, verify=proof)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Any
 import httpx
 import psutil
 
-from orderstream import wiring
+from orderstream.flow import SERVICES
 from orderstream.runtime.settings import Settings
 
 UP_WITHIN_S = 120.0
 DOWN_WITHIN_S = 40.0
+CAUGHT_UP_WITHIN_S = 600.0
 COMMAND = (sys.executable, "-m", "orderstream")
 RESULTS = Path(__file__).parent / "results"
 
@@ -78,20 +79,7 @@ class Installation:
 
     def wait_until_ready(self) -> None:
         """Return once every service is ready."""
-        deadline = time.monotonic() + UP_WITHIN_S
-        waiting = list(wiring.SERVICES)
-        with httpx.Client(timeout=5, trust_env=False) as client:
-            while waiting:
-                self.check_alive()
-                if time.monotonic() > deadline:
-                    raise Broken(f"not ready within {UP_WITHIN_S:g} s: {', '.join(waiting)}")
-                try:
-                    if client.get(f"{self.address(waiting[0])}/readyz").status_code == 200:
-                        del waiting[0]
-                        continue
-                except httpx.TransportError:
-                    pass
-                time.sleep(0.05)
+        wait_until_ready([self.address(name) for name in SERVICES], self.check_alive)
 
     def python_processes(self) -> list[psutil.Process]:
         """Return our own processes: `up`, its watchdog and the services, not the servers."""
@@ -101,20 +89,40 @@ class Installation:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that our processes, Kafka and PostgreSQL have used."""
-        home = str(self.home)
-        roots = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if any(home in word for word in process.info["cmdline"] or ())
-        ]
-        every = {p.pid: p for root in roots for p in [root, *root.children(recursive=True)]}
-        every |= {p.pid: p for p in self.python_processes()}
-        used = 0.0
-        for process in every.values():
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                used += times.user + times.system
-        return used
+        from orderstream.local import kafka, postgres
+
+        store = postgres.status(self.home).pid
+        assert store is not None
+        return tree_cpu_s(self.process.pid, store, *kafka.status(self.home).pids)
+
+
+def tree_cpu_s(*pids: int) -> float:
+    """Sum what processes have used, and their children that run or have ended."""
+    every: dict[int, psutil.Process] = {}
+    for pid in pids:
+        top = psutil.Process(pid)
+        every |= {process.pid: process for process in (top, *top.children(recursive=True))}
+    used = 0.0
+    for process in every.values():
+        with suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:4])  # The last two are of children that have ended.
+    return used
+
+
+def wait_until_ready(addresses: list[str], check: Callable[[], None] = lambda: None) -> None:
+    """Return once these services are ready; `check` raises if they cannot be any more."""
+    deadline = time.monotonic() + UP_WITHIN_S
+    waiting = list(addresses)
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while waiting:
+            check()
+            if time.monotonic() > deadline:
+                raise Broken(f"not ready within {UP_WITHIN_S:g} s: {', '.join(waiting)}")
+            with suppress(httpx.TransportError):
+                if client.get(f"{waiting[0]}/readyz").status_code == 200:
+                    del waiting[0]
+                    continue
+            time.sleep(0.05)
 
 
 def _exe(process: psutil.Process) -> str:
@@ -164,7 +172,7 @@ def environment(home: Path) -> dict[str, str]:
     """Return ours without its settings, for an installation in this folder on free ports."""
     ours = ("ORDERSTREAM_", "KAFKA_", "DATABASE_URL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*wiring.SERVICES, "kafka")]
+    names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*SERVICES, "kafka")]
     ports = free_ports(len(names))
     env |= dict(zip(names, map(str, ports), strict=True))
     return env | {"ORDERSTREAM_HOME": str(home)}
@@ -205,25 +213,25 @@ def load(at: Installation, *options: str, all_placed: bool = True) -> dict[str, 
 
     Also when an order could not be placed, unless that is expected.
     """
-    done = _run(at, "load", "--json", *options)
+    done = _run(at.env, "load", "--json", *options)
     if done.returncode != 0 and (all_placed or not done.stdout.startswith("{")):
         raise Broken(f"`load {' '.join(options)}` ended with {done.returncode}:\n{_said(done)}")
     return json.loads(done.stdout)
 
 
-def verify(at: Installation) -> str:
-    """Run `orderstream verify` and return its exit code and last line."""
-    done = _run(at, "verify", "--wait", "60")
-    if done.returncode == 2 and "No such command" in done.stderr:
-        return "`orderstream verify` is not there"
+def verify(env: Mapping[str, str]) -> str:
+    """Run `orderstream verify` and return its last line. Raises Broken if a promise is broken."""
+    done = _run(env, "verify", "--wait", f"{CAUGHT_UP_WITHIN_S:g}")
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
-    return f"verify: exit code {done.returncode}; {lines[-1]}"
+    if done.returncode:
+        raise Broken(f"verify: exit code {done.returncode}; {lines[-1]}")
+    return f"verify: {lines[-1]}"
 
 
-def _run(at: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     process = subprocess.Popen(
         [*COMMAND, *arguments],
-        env=dict(at.env) | {"COLUMNS": "250"},
+        env=dict(env) | {"COLUMNS": "250"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

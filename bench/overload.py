@@ -61,7 +61,7 @@ def run() -> list[Figure]:
                 f" {len(waits)} p99 {refusals[-1]:,.0f} ms, {memory[-1]:,.0f} MiB"
             )
             load(up, "--orders", "1", "--until-decided")  # Once the backlog is gone.
-        proof = verify(up)
+        proof = verify(up.env)
     say(f"overload: {proof}")
     figures = [
         Figure("accepted at twice the load", "orders/s", "", accepted, [proof]),

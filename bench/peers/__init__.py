@@ -50,7 +50,7 @@ def run() -> list[Figure]:
         for peer in peers:
             reports[peer.name] = side_by_side(peer, up, at)
             figures += _figures(peer, reports[peer.name])
-        proof = verify(up)
+        proof = verify(up.env)
     say(f"peers: {proof}")
     figures[0].notes.append(proof)
     keep("peers", figures, reports=reports, verify=proof)

@@ -14,6 +14,16 @@ from dataclasses import dataclass
 
 from orderstream.contract.topics import Topics
 
+# Each service's schema, which is also the folder of its migrations.
+SCHEMAS = {
+    "order": "orders",
+    "inventory": "inventory",
+    "view": "order_view",
+    "notification": "notification",
+    "analytics": "analytics",
+}
+SERVICES = tuple(SCHEMAS)
+
 
 @dataclass(frozen=True)
 class Step:

@@ -22,6 +22,7 @@ from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.contract.errors import Unavailable
 from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.dead_letters.desk import DeadLetters
+from orderstream.flow import SCHEMAS
 from orderstream.inventory.api import stock_routes
 from orderstream.inventory.stage import inventory_stage
 from orderstream.inventory.stock_hinted import EMPTY, HintedStock
@@ -69,16 +70,6 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Positions, Stage
 from orderstream.runtime.tail import Followed, between, follow
 from orderstream.runtime.web import web_app
-
-# Each service's schema, which is also the folder of its migrations.
-SCHEMAS = {
-    "order": "orders",
-    "inventory": "inventory",
-    "view": "order_view",
-    "notification": "notification",
-    "analytics": "analytics",
-}
-SERVICES = tuple(SCHEMAS)
 
 FEED_READER = (sys.executable, "-m", "orderstream", "read-feed")
 SWEEP_LOCK_S = 5.0

@@ -227,6 +227,8 @@ def _under_load(chaos: Chaos, plan: Plan, found: Found, say: Say) -> None:
     say(f"{found.orders:,} orders accepted; waiting until it is quiet, then verify")
     _judge(chaos.running, found)
     _all_known(chaos, accepted, regulars, found)
+    found_again = "every worker has Redis again"
+    until(lambda: chaos.victims.all_have_everything(WORKERS), RESUMES_WITHIN_S, found_again)
 
 
 def _all_known(chaos: Chaos, accepted: set[str], regulars: Regulars, found: Found) -> None:

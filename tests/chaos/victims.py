@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -147,16 +148,24 @@ class Victims:
             return "a broker is away"
         return self._out_of_sync(brokers)
 
+    def all_have_everything(self, names: Iterable[str]) -> bool:
+        """Return whether all are ready, and none says that it does without something."""
+        return all((said := self._ready(name)) and not said.get("without") for name in names)
+
     def _is_ready(self, name: str) -> bool:
+        return self._ready(name) is not None
+
+    def _ready(self, name: str) -> dict[str, Any] | None:
+        """Return what a worker says of itself that is ready."""
         process = self.workers().get(name)
         if process is None:
-            return False
+            return None
         with suppress(psutil.Error, httpx.TransportError):
             service = name.partition("-")[0]
             port = process.environ()[f"ORDERSTREAM_PORT_{service.upper()}"]
             answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, trust_env=False)
-            return answer.status_code == 200
-        return False
+            return answer.json() if answer.status_code == 200 else None
+        return None
 
     def _out_of_sync(self, brokers: int) -> str:
         servers = kafka.status(self._running.home).bootstrap_servers

@@ -14,6 +14,7 @@ import pytest
 from orderstream import wiring
 from orderstream.audit.verify import verify
 from orderstream.contract.errors import Unavailable
+from orderstream.flow import SCHEMAS
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import Database
 from orderstream.runtime.observe import StageMetrics
@@ -35,7 +36,7 @@ def running(settings: Settings, *services: str) -> Iterator[None]:
     """Run stages in threads, as their services do."""
     with ExitStack() as stack:
         for name in services:
-            database = Database(settings.dsn(), wiring.SCHEMAS[name])
+            database = Database(settings.dsn(), SCHEMAS[name])
             stage = wiring.stage_parts(name, settings, database).stage
             loop = wiring.stage_loop(stage, settings, database, StageMetrics(f"test-{name}"))
             thread = Thread(target=loop.run, daemon=True)

@@ -6,10 +6,10 @@ from functools import partial
 import psycopg
 import pytest
 
+from orderstream.flow import SCHEMAS, SERVICES
 from orderstream.runtime.failure import ATTEMPTS, DUE
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
-from orderstream.wiring import SCHEMAS, SERVICES
 from tests.builders import an_order, encode
 from tests.conftest import SettingsOf
 from tests.kafka.topics import create, decided, put, read

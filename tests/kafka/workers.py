@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from threading import Thread
 
 from orderstream import wiring
+from orderstream.flow import SCHEMAS
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import Database
@@ -16,7 +17,7 @@ class Worker:
 
     def __init__(self, settings: Settings, number: int = 0, name: str = "inventory") -> None:
         settings = settings.model_copy(update={"worker": number})
-        self._database = Database(settings.dsn(), wiring.SCHEMAS[name])
+        self._database = Database(settings.dsn(), SCHEMAS[name])
         stage = wiring.stage_parts(name, settings, self._database).stage
         self._loop = wiring.stage_loop(
             stage, settings, self._database, StageMetrics(f"{name}-{number}")

@@ -6,12 +6,13 @@ from threading import Thread
 
 import pytest
 
+from orderstream.flow import SCHEMAS
 from orderstream.local.processes import free_port
 from orderstream.runtime.database import Database
 from orderstream.runtime.server import WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
-from orderstream.wiring import SCHEMAS, stage_parts
+from orderstream.wiring import stage_parts
 from tests.fuzzing import fuzz
 from tests.ports import own_port
 from tests.waiting import until

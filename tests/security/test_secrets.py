@@ -16,9 +16,9 @@ import psutil
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from orderstream.flow import SERVICES
 from orderstream.runtime.keys import new_key
 from orderstream.runtime.settings import Settings
-from orderstream.wiring import SERVICES
 from tests.ports import own_port
 from tests.security import brokers, databases
 from tests.security.brokers import SecureKafka

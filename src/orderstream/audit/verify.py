@@ -7,25 +7,24 @@ The order of the steps is what makes the checks exact while orders keep coming (
     4  the log is read on to where it ends now, past all that the snapshot can hold
 """
 
-from collections.abc import Generator, Iterable
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 
-import psycopg
 from psycopg import Connection, IsolationLevel, sql
 
 from orderstream.audit.check import Check
 from orderstream.audit.checks import CHECKS, OUTCOMES, preparations
 from orderstream.audit.facts import Facts, topics_read
 from orderstream.audit.report import Behind, CheckResult, Report, Violation
-from orderstream.audit.waiting import Progress, positions, readers, wait_until_read
-from orderstream.contract.errors import Unavailable
+from orderstream.audit.waiting import Progress, wait_until_read
+from orderstream.readers import DECIDES, positions, readers
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic
+from orderstream.runtime.database import session
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
-DECIDES = "inventory"  # The service that decides on orders.
 OUTCOME_NAMES = (
     "CONFIRMED",
     "REJECTED",
@@ -53,7 +52,7 @@ def verify(settings: Settings, *, wait_s: float, progress: Progress | None) -> R
     began = monotonic()
     group = settings.group("verify")
     with (
-        _connected(settings.dsn()) as connection,
+        session(settings.dsn(), "orderstream-verify", _SESSION) as connection,
         closing(LogReader(settings.kafka(), group)) as log,
     ):
         behind = wait_until_read(settings, log, connection, wait_s, show)
@@ -79,7 +78,7 @@ def read_log(
     connection.autocommit = False
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.execute("SELECT 1")  # The snapshot is that of the first statement.
-    (inventory,) = [reader for reader in readers(settings) if reader.schema is None]
+    (inventory,) = [reader for reader in readers(settings) if reader.service == DECIDES]
     answered = positions(inventory, Admin(settings.kafka()), connection)
     _read(log, facts, log.ends(partitions), begins, progress)
     facts.mark(early, answered)
@@ -161,24 +160,6 @@ def _run(
                     Violation(check.name, order_id, name, partition, offset, detail or "")
                 )
     return found
-
-
-@contextmanager
-def _connected(dsn: str) -> Generator[Connection]:
-    """Give a session that may read every schema. Raises Unavailable."""
-    try:
-        with psycopg.connect(
-            dsn, autocommit=True, connect_timeout=5, application_name="orderstream-verify"
-        ) as connection:
-            connection.execute(_SESSION)
-            yield connection
-            connection.rollback()
-    except psycopg.errors.UndefinedTable as error:
-        raise Unavailable(
-            f"a store is not set up, run `orderstream db migrate`: {error}"
-        ) from error
-    except psycopg.Error as error:
-        raise Unavailable(f"PostgreSQL is away or refused: {error}") from error
 
 
 def _silent(_step: str, _done: int, _total: int) -> None:

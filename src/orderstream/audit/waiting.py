@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
-from orderstream.audit.checks import PROJECTIONS
 from orderstream.audit.report import Behind
-from orderstream.flow import flow
+from orderstream.readers import Reader, positions, readers
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.log_reader import LogReader
@@ -19,37 +17,6 @@ PAUSE_S = 0.2
 ROUNDS_MAX = 12  # An order passes fewer topics than this, its retries included, by far.
 
 Progress = Callable[[str, int, int], None]
-
-_SCHEMA_OF = {"view": "order_view", "notification": "notification", "analytics": "analytics"}
-assert set(_SCHEMA_OF.values()) == set(PROJECTIONS)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One service's group: what it reads, and the schema with its positions, if not Kafka."""
-
-    group: str
-    reads: tuple[str, ...]
-    schema: str | None
-
-
-def readers(settings: Settings) -> list[Reader]:
-    """Return every service that reads the log."""
-    return [
-        Reader(settings.group(step.service), step.reads, _SCHEMA_OF.get(step.service))
-        for step in flow(settings.topics)
-        if step.reads
-    ]
-
-
-def positions(reader: Reader, admin: Admin, connection: Connection) -> Positions:
-    """Return where a service will read on, from where it keeps that. Raises Unavailable."""
-    if reader.schema is None:
-        lags = admin.lag(reader.group, reader.reads)
-        return {(lag.topic, lag.partition): lag.committed or 0 for lag in lags}
-    table = sql.Identifier(reader.schema, "position")
-    query = sql.SQL("SELECT topic, partition, next FROM {}").format(table)
-    return {(topic, number): at for topic, number, at in connection.execute(query)}
 
 
 def wait_until_read(

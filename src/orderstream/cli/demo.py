@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from orderstream.cli.app import app
 from orderstream.cli.output import key_headers
 from orderstream.contract.errors import OrderstreamError
+from orderstream.flow import SERVICES
 
 if TYPE_CHECKING:
     from orderstream.runtime.settings import Settings
@@ -106,14 +107,13 @@ def without_settings(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _run(home: Path, seconds: float) -> bool:
-    from orderstream import wiring
     from orderstream.cli import settings as cli_settings
     from orderstream.cli.up import everything, show_nothing
     from orderstream.local.processes import free_port
 
     given = without_settings(cli_settings.mapping()) | {"ORDERSTREAM_HOME": str(home)}
     port = 18_080
-    for name in (*wiring.SERVICES, "kafka"):  # Kafka last: its controller takes the next one.
+    for name in (*SERVICES, "kafka"):  # Kafka last: its controller takes the next one.
         port = free_port(port + 1)
         given[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     stopping = threading.Event()

@@ -203,7 +203,7 @@ def check_version(version: int) -> Finding:
 def _check_services(current: "Settings") -> Iterator[Finding]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from orderstream.wiring import SERVICES
+    from orderstream.flow import SERVICES
 
     with ThreadPoolExecutor(len(SERVICES)) as pool:
         yield from pool.map(partial(_check_service, current), SERVICES)

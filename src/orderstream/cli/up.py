@@ -22,6 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from orderstream.cli import settings as cli_settings
 from orderstream.cli.app import app
 from orderstream.contract.errors import ConfigurationError, Unavailable
+from orderstream.flow import SERVICES
 from orderstream.local.processes import ProcessId
 from orderstream.runtime.settings import Settings
 
@@ -111,14 +112,14 @@ def everything(
             taken = [
                 f"ORDERSTREAM_PORT_{name.upper()}: port {port} is taken on this machine;"
                 " end what uses it, or choose another"
-                for name in wiring.SERVICES
+                for name in SERVICES
                 if free_port(port := wanted.port(name)) != port
             ]
             if taken:
                 raise ConfigurationError(*taken)
             settings = servers.start()
             logs = settings.home / "logs"
-            for name in wiring.SERVICES:
+            for name in SERVICES:
                 for worker in range(workers.get(name, 1)):
                     port = settings.port(name)
                     label = name if worker == 0 else f"{name}-{worker}"
@@ -310,9 +311,7 @@ def _wait_until_ready(settings: Settings, supervisor: Any, stopping: threading.E
     """Return once every service is ready. Raises Unavailable with what is not."""
     import httpx
 
-    from orderstream import wiring
-
-    waiting = dict.fromkeys(wiring.SERVICES, "does not answer yet")
+    waiting = dict.fromkeys(SERVICES, "does not answer yet")
     deadline = time.monotonic() + READY_TIMEOUT_S
     done = threading.Event()
     watching = threading.Thread(target=supervisor.run, args=(done,))
@@ -343,15 +342,14 @@ def _wait_until_ready(settings: Settings, supervisor: Any, stopping: threading.E
 
 def parse_workers(given: list[str]) -> dict[str, int]:
     """Read `inventory=2`. Raises ConfigurationError for another form or an unknown service."""
-    from orderstream import wiring
 
     counts: dict[str, int] = {}
     for text in given:
         name, _, count = text.partition("=")
-        if name not in wiring.SERVICES or name == "order" or not count.isdigit() or int(count) < 1:
+        if name not in SERVICES or name == "order" or not count.isdigit() or int(count) < 1:
             raise ConfigurationError(
                 f"--workers {text}: write SERVICE=NUMBER with one of"
-                f" {', '.join(name for name in wiring.SERVICES if name != 'order')}"
+                f" {', '.join(name for name in SERVICES if name != 'order')}"
             )
         counts[name] = int(count)
     return counts
@@ -390,14 +388,13 @@ def readable(line: str) -> str:
 
 def greet(running: Running) -> None:
     """Say that everything is up, where, and what to try first."""
-    from orderstream import wiring
 
     settings = running.settings
     order = settings.address("order")
     console.print(f"\n[bold green]orderstream is up[/] after {running.seconds:.1f} s\n")
     for label, where in (
         ("API and its docs", f"{order}/docs"),
-        *((name, settings.address(name)) for name in wiring.SERVICES[1:]),
+        *((name, settings.address(name)) for name in SERVICES[1:]),
         ("Kafka", settings.kafka_bootstrap_servers),
         ("data and logs", settings.home),
     ):

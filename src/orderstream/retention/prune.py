@@ -11,30 +11,25 @@ marks and whole orders; done again, it does the rest.
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 
-import psycopg
 from msgspec import Struct
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Unavailable
-from orderstream.flow import flow
+from orderstream.readers import positions, readers
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic, to_epoch_ms
+from orderstream.runtime.database import session
 from orderstream.runtime.forgotten import forget
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
 BATCH = 2_000  # Orders of one transaction: some 50 ms, in which none of their rows is wanted.
-SCHEMAS = {
-    "inventory": "inventory",
-    "view": "order_view",
-    "notification": "notification",
-    "analytics": "analytics",
-}
+_SESSION = "SET lock_timeout = '10s'; SET timezone = 'UTC'; SET jit = off"
 CLAIMS_WAIT_S = 30.0
 LOOK_EVERY_S = 0.2
 
@@ -103,12 +98,12 @@ def prune(
     also when a service has not read yet what happened before that time: nothing was done then.
     """
     began = monotonic()
-    with _connected(settings.dsn()) as connection:
+    with session(settings.dsn(), "orderstream-prune", _SESSION) as connection:
         at = _read_past(settings, connection, before)
         if not dry_run:
             with connection.transaction():
-                for service, schema in SCHEMAS.items():
-                    forget(connection, schema, at[service])
+                for schema, read in at.items():
+                    forget(connection, schema, read)
                 connection.execute(_HORIZON, (before,))
         orders = 0
         for order_ids in _over(connection, before):
@@ -153,10 +148,11 @@ def _forget_claims(settings: Settings, connection: Connection, before: datetime)
 
 
 def _view_has_read(settings: Settings, connection: Connection, log: LogReader) -> bool:
+    (view,) = [reader for reader in readers(settings) if reader.service == "view"]
+    admin, deadline = Admin(settings.kafka()), monotonic() + CLAIMS_WAIT_S
     ends = log.ends(log.partitions([settings.topics.order_created]))
-    deadline = monotonic() + CLAIMS_WAIT_S
     while monotonic() < deadline:
-        if not log.unread(_stored_positions(connection, "order_view"), ends):
+        if not log.unread(positions(view, admin, connection), ends):
             return True
         time.sleep(LOOK_EVERY_S)
     return False
@@ -165,53 +161,19 @@ def _view_has_read(settings: Settings, connection: Connection, log: LogReader) -
 def _read_past(
     settings: Settings, connection: Connection, before: datetime
 ) -> dict[str, Positions]:
-    """Return where each service reads on. Raises Unavailable if that is before the time."""
+    """Return where each reads on, by schema. Raises Unavailable if that is before the time."""
     admin = Admin(settings.kafka())
     found: dict[str, Positions] = {}
     with closing(LogReader(settings.kafka(), settings.group("prune"))) as log:
-        for step in flow(settings.topics):
-            if not step.reads:
-                continue
-            at = _positions(step.service, settings, admin, connection)
-            ends = log.ends(log.partitions(step.reads))
+        for reader in readers(settings):
+            at = positions(reader, admin, connection)
+            ends = log.ends(log.partitions(reader.reads))
             until = ends | admin.at_time(ends, to_epoch_ms(before))
             if unread := log.unread(at, until):
                 topic, partition = min(unread)
                 raise Unavailable(
-                    f"{step.service} has not read all that happened before {rfc3339(before)}, in"
+                    f"{reader.service} has not read all that happened before {rfc3339(before)}, in"
                     f" {topic}[{partition}] for one: let it catch up first (`orderstream lag`)"
                 )
-            found[step.service] = at
+            found[reader.schema] = at
     return found
-
-
-def _positions(service: str, settings: Settings, admin: Admin, connection: Connection) -> Positions:
-    if service != "inventory":
-        return _stored_positions(connection, SCHEMAS[service])
-    topics = next(step.reads for step in flow(settings.topics) if step.service == service)
-    lags = admin.lag(settings.group(service), topics)
-    return {(lag.topic, lag.partition): lag.committed for lag in lags if lag.committed is not None}
-
-
-def _stored_positions(connection: Connection, schema: str) -> Positions:
-    query = sql.SQL("SELECT topic, partition, next FROM {}").format(
-        sql.Identifier(schema, "position")
-    )
-    return {(topic, number): at for topic, number, at in connection.execute(query)}
-
-
-@contextmanager
-def _connected(dsn: str) -> Generator[Connection]:
-    """Give a session that may change every schema. Raises Unavailable."""
-    try:
-        with psycopg.connect(
-            dsn, autocommit=True, connect_timeout=5, application_name="orderstream-prune"
-        ) as connection:
-            connection.execute("SET lock_timeout = '10s'; SET timezone = 'UTC'; SET jit = off")
-            yield connection
-    except psycopg.errors.UndefinedTable as error:
-        raise Unavailable(
-            f"a store is not set up, run `orderstream db migrate`: {error}"
-        ) from error
-    except psycopg.Error as error:
-        raise Unavailable(f"PostgreSQL is away or refused: {error}") from error

@@ -4,6 +4,7 @@ import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import LiteralString
 
 import msgspec
 import psycopg
@@ -148,3 +149,23 @@ def _translated() -> Generator[None]:
         ) from error
     except (psycopg.Error, PoolTimeout) as error:
         raise Unavailable(f"PostgreSQL is away or refused: {error}") from error
+
+
+@contextmanager
+def session(dsn: str, name: str, setup: LiteralString) -> Generator[Connection]:
+    """Give an operator's own session over all schemas; what it leaves open is rolled back.
+
+    `setup` is run first. Raises Unavailable for whatever the driver says.
+    """
+    try:
+        with (
+            _translated(),
+            psycopg.connect(
+                dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=name
+            ) as connection,
+        ):
+            connection.execute(setup)
+            yield connection
+            connection.rollback()
+    except psycopg.Error as error:
+        raise Unavailable(f"PostgreSQL refused: {error}") from error
