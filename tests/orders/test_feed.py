@@ -26,6 +26,7 @@ class Stream:
     def __init__(self, answer: httpx.Response) -> None:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
+        self.encoding = answer.headers.get("content-encoding", "identity")
         self._lines = answer.iter_lines()
         self.last_id = ""
 
@@ -55,8 +56,12 @@ class Stream:
 
 
 @contextmanager
-def listening(service: OrderService, path: str, last_id: str | None = None) -> Iterator[Stream]:
-    headers = {} if last_id is None else {"last-event-id": last_id}
+def listening(
+    service: OrderService, path: str, last_id: str | None = None, *, accepts: str = "gzip"
+) -> Iterator[Stream]:
+    headers = {"accept-encoding": accepts}
+    if last_id is not None:
+        headers["last-event-id"] = last_id
     with service.http.stream("GET", path, headers=headers, timeout=60) as answer:
         yield Stream(answer)
 
@@ -138,8 +143,12 @@ class TestOneOrder:
 
 
 class TestAll:
-    def test_are_told_as_they_happen(self, service: OrderService, order: OrderCreated) -> None:
-        with listening(service, "/api/events") as stream:
+    @pytest.mark.parametrize("accepts", ["identity", "gzip"])
+    def test_are_told_as_they_happen(
+        self, service: OrderService, order: OrderCreated, accepts: str
+    ) -> None:
+        with listening(service, "/api/events", accepts=accepts) as stream:
+            assert stream.encoding == accepts
             stream.begin()
             said(service, order, reserved(order))
             assert types(stream.take(1, order.key)) == ["inventory.reserved"]

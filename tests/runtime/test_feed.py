@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -14,6 +15,7 @@ from orderstream.order_view import feed as feed_module
 from orderstream.order_view.feed import Feed, Frame
 from orderstream.order_view.feed_reader import event_of
 from orderstream.order_view.last_id import encode_positions
+from orderstream.order_view.packed import pack
 
 TOPIC = "events"
 
@@ -61,7 +63,8 @@ class Log:
 def frame(first: int, last: int) -> Frame:
     entries = [{"type": "x", "offset": offset} for offset in range(first, last)]
     place = encode_positions({(TOPIC, 0): last}, [TOPIC])
-    return Frame(place, b"".join(event_of(1, e) for e in entries) + b"id: %s\n\n" % place)
+    events = b"".join(event_of(1, e) for e in entries) + b"id: %s\n\n" % place
+    return Frame(place, events, pack(events))
 
 
 def offset_of(last_id: str) -> int:
@@ -87,11 +90,20 @@ class Client:
         self.cut_off = True
 
 
+async def unpacked(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    async for part in parts:
+        yield gzip.decompress(part)
+
+
 @asynccontextmanager
-async def listening(feed: Feed, last_id: str | None = None) -> AsyncIterator[Client]:
+async def listening(
+    feed: Feed, last_id: str | None = None, *, packed: bool = False
+) -> AsyncIterator[Client]:
     client = Client()
     async with anyio.create_task_group() as group:
-        group.start_soon(client.listen, feed.of_all(last_id))
+        parts = feed.of_all(last_id, packed)
+        group.start_soon(client.listen, unpacked(parts) if packed else parts)
         await until(lambda: client.last_id)
         yield client
         group.cancel_scope.cancel()
@@ -115,6 +127,21 @@ def run(test: Callable[[Log, Feed], Awaitable[None]]) -> None:
 
 
 class TestListeners:
+    def test_get_the_same_packed_whenever_they_come(self) -> None:
+        async def test(log: Log, feed: Feed) -> None:
+            async with listening(feed) as plain, listening(feed, packed=True) as one:
+                log.say(3)
+                await until(lambda: one.offsets == plain.offsets == [0, 1, 2])
+                async with listening(feed, one.last_id, packed=True) as other:
+                    log.say(2)
+                    await until(lambda: other.offsets == [3, 4])
+                await until(lambda: one.offsets == plain.offsets == [0, 1, 2, 3, 4])
+                async with listening(feed, other.last_id, packed=True) as again:
+                    log.say()
+                    await until(lambda: again.offsets == [5])
+
+        run(test)
+
     def test_share_one_reader_and_the_last_to_go_leaves_none(self) -> None:
         async def test(log: Log, feed: Feed) -> None:
             async with listening(feed) as one:

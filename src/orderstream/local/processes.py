@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
@@ -60,9 +61,12 @@ def stand_back(pid: int | None = None) -> None:
     """Give a process, this one unless another is named, what nobody else wants of the processor.
 
     Linux weighs sessions against each other before it weighs processes (autogroup), so the lowest
-    priority is asked for in both ways; elsewhere in one.
+    priority is asked for in both ways; and it knows a policy by which whoever wakes takes the turn
+    at once (SCHED_IDLE, sched(7)). Elsewhere in one way.
     """
     os.setpriority(os.PRIO_PROCESS, pid or 0, LOWEST)
+    if sys.platform == "linux":
+        os.sched_setscheduler(pid or 0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path(f"/proc/{pid or 'self'}/autogroup").write_text(str(LOWEST))
 

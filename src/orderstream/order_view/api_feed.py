@@ -1,6 +1,7 @@
 """Events as they happen, over HTTP: server-sent events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
@@ -8,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from orderstream.contract.errors import Malformed
 from orderstream.order_view.feed import Feed
+from orderstream.order_view.packed import is_taken
 from orderstream.order_view.watching import Watching
 from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.described import answer_of
@@ -16,6 +18,8 @@ from orderstream.runtime.web import Problem
 LastEventId = Annotated[
     str | None, Header(max_length=20_000, description="the last id got before: go on behind it")
 ]
+
+AcceptEncoding = Annotated[str | None, Header(description="`gzip`: a tenth of the bytes")]
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: answer_of("text/event-stream", "Events as they happen, until the client goes")
@@ -35,8 +39,12 @@ def feed_routes(feed: Feed, watching: Watching, page_of: PageOf) -> APIRouter:
         response_class=StreamingResponse,
         responses=_EVENTS,
     )
-    async def all_events(last_event_id: LastEventId = None) -> StreamingResponse:  # pyright: ignore[reportUnusedFunction]
-        return await _stream(feed.of_all(last_event_id))
+    async def all_events(  # pyright: ignore[reportUnusedFunction]
+        last_event_id: LastEventId = None, accept_encoding: AcceptEncoding = None
+    ) -> StreamingResponse:
+        packed = is_taken(accept_encoding)
+        headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if packed else {})
+        return await _stream(feed.of_all(last_event_id, packed), headers)
 
     @routes.get(
         "/api/orders/{order_id:path}/events",
@@ -54,7 +62,9 @@ def feed_routes(feed: Feed, watching: Watching, page_of: PageOf) -> APIRouter:
     return routes
 
 
-async def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+async def _stream(
+    events: AsyncIterator[bytes], headers: Mapping[str, str] = MappingProxyType({})
+) -> StreamingResponse:
     """Answer with a stream; what is wrong at its beginning is still a problem document."""
     try:
         first = await anext(events)
@@ -66,5 +76,5 @@ async def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
         async for part in events:
             yield part
 
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no", **headers}
     return StreamingResponse(whole(), media_type="text/event-stream", headers=headers)

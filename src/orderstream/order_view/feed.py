@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from orderstream.contract.errors import Unavailable
 from orderstream.order_view.last_id import decode_positions
 from orderstream.order_view.listener import HEARTBEAT, HEARTBEAT_S, RETRY, CutOff, Listener
+from orderstream.order_view.packed import BEGINNING, pack
 
 BEHIND_MAX_BYTES = 8 << 20  # About 30,000 events: one further behind is cut off, to come again.
 CATCHING_UP_MAX = 4  # At once: each is a process.
@@ -22,10 +23,15 @@ CATCHING_UP_MAX_S = 60.0
 
 @dataclass(frozen=True)
 class Frame:
-    """Events as they are sent, and the id of the place behind them. The first of all has none."""
+    """Events as they are sent, also compressed, and the id of the place behind them.
+
+    The first of all has no events; the last of a bounded reading has none either, and where it ends
+    as its id: without it something is missing.
+    """
 
     last_id: bytes
     events: bytes
+    packed: bytes = b""
 
 
 ReadFrames = Callable[[str | None, str | None], AsyncGenerator[Frame]]
@@ -41,38 +47,44 @@ class Feed:
     def __init__(self, topics: Sequence[str], read_frames: ReadFrames) -> None:
         self._topics = topics
         self._read_frames = read_frames
-        self._listeners: set[Listener[bytes]] = set()
+        self._listeners: set[Listener[Frame]] = set()
         self._last_id = b""  # Up to here everything was handed out.
         self._reading: asyncio.Task[None] | None = None
         self._beginning = asyncio.Lock()
         self._catching_up = asyncio.Semaphore(CATCHING_UP_MAX)
         self._closed = False
 
-    async def of_all(self, last_id: str | None) -> AsyncIterator[bytes]:
-        """Give every event as server-sent events. Raises Unavailable, Malformed for a wrong id."""
+    async def of_all(self, last_id: str | None, packed: bool = False) -> AsyncIterator[bytes]:
+        """Give every event as server-sent events, on demand as a gzip stream.
+
+        Raises Unavailable, Malformed for a wrong id.
+        """
         if last_id:
             decode_positions(last_id, self._topics)
+        heartbeat = pack(HEARTBEAT) if packed else HEARTBEAT
         async with self._listening() as (listener, now):
-            yield RETRY + b"id: %s\n\n" % (last_id.encode() if last_id else now)
+            first = RETRY + b"id: %s\n\n" % (last_id.encode() if last_id else now)
+            yield BEGINNING + pack(first) if packed else first
             if last_id and last_id.encode() != now:
                 while not await self._may_catch_up():
                     if listener.ended:
                         return
-                    yield HEARTBEAT
+                    yield heartbeat
                 reached = b""
                 with self._catching_up_for_a_while():
                     async with aclosing(self._read_frames(last_id, now.decode())) as missed:
                         async for frame in missed:
                             reached = frame.last_id
-                            yield frame.events or HEARTBEAT
+                            yield (frame.packed if packed else frame.events) or heartbeat
                 if reached != now:
                     return  # Broken off: the client comes again, from where it is.
             while True:
                 try:
-                    chunks = await listener.take()
+                    frames = await listener.take()
                 except CutOff:
                     return
-                yield b"".join(chunks) or HEARTBEAT
+                came = [frame.packed if packed else frame.events for frame in frames]
+                yield b"".join(came) or heartbeat
 
     async def _may_catch_up(self) -> bool:
         """Take one of the places for that, or return that there was none for a while."""
@@ -106,9 +118,9 @@ class Feed:
             await asyncio.wait([self._reading])
 
     @asynccontextmanager
-    async def _listening(self) -> AsyncGenerator[tuple[Listener[bytes], bytes]]:
+    async def _listening(self) -> AsyncGenerator[tuple[Listener[Frame], bytes]]:
         """Add a listener, and say up to where all others were told."""
-        listener = Listener[bytes]()
+        listener = Listener[Frame]()
         async with self._beginning:
             if self._closed:
                 raise Unavailable("the service is about to end")
@@ -148,7 +160,7 @@ class Feed:
                         if listener.behind > BEHIND_MAX_BYTES:
                             listener.end()
                         elif frame.events:
-                            listener.put(frame.events, len(frame.events))
+                            listener.put(frame, len(frame.events))
         finally:
             self._reading = None
             for listener in self._listeners:

@@ -19,11 +19,13 @@ from orderstream.contract.errors import Malformed
 from orderstream.local.processes import stand_back
 from orderstream.order_view.feed import Frame, ReadFrames
 from orderstream.order_view.last_id import decode_positions, encode_positions
+from orderstream.order_view.packed import pack
 from orderstream.order_view.rules import Failed, Seen
 from orderstream.order_view.timeline import shown
 from orderstream.runtime.stage import Decoder, Positions, Record
 
-_HEAD = struct.Struct("!II")  # The sizes of the id and of the events, which follow.
+FRAME_BYTES = 1 << 20  # A usual one under load; it may be larger.
+_HEAD = struct.Struct("!III")  # The sizes of the id, the events and these packed; they follow.
 
 Follow = Callable[
     [Positions | None, Positions | None], Iterable[tuple[Positions, Sequence[Record]]]
@@ -51,7 +53,8 @@ def write_frames(
     )
     for at, records in follow(first, last):
         last_id = encode_positions(at, topics)
-        _write(out, Frame(last_id, events_of(reads, records, last_id)))
+        events = events_of(reads, records, last_id)
+        _write(out, Frame(last_id, events, pack(events) if events else b""))
     if ends is not None:
         _write(out, Frame(ends.encode(), b""))  # Only now is it known that nothing is missing.
 
@@ -79,7 +82,8 @@ def _id_of(seen: Seen) -> int | str:
 
 
 def _write(out: BinaryIO, frame: Frame) -> None:
-    out.write(_HEAD.pack(len(frame.last_id), len(frame.events)) + frame.last_id + frame.events)
+    parts = frame.last_id, frame.events, frame.packed
+    out.write(_HEAD.pack(*map(len, parts)) + b"".join(parts))
     out.flush()
 
 
@@ -101,14 +105,15 @@ def frames_of(command: Sequence[str]) -> ReadFrames:
             *(f"--{name}={place}" for name, place in (("begins", begins), ("ends", ends)) if place),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            limit=FRAME_BYTES,
             start_new_session=True,
         )
         assert process.stdout is not None
         try:
             while True:
                 sizes = _HEAD.unpack(await process.stdout.readexactly(_HEAD.size))
-                last_id, events = [await process.stdout.readexactly(size) for size in sizes]
-                yield Frame(last_id, events)
+                parts = [await process.stdout.readexactly(size) for size in sizes]
+                yield Frame(*parts)
         except asyncio.IncompleteReadError:
             return  # It has said all, or why not, on stderr.
         finally:
