@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench chaos clean
+.PHONY: help setup run test check format bench chaos screenshots clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -41,6 +41,9 @@ bench: setup  ## the figures of docs/benchmarks.md
 
 chaos: setup  ## the long crash runs
 	$(BIN)/python -m pytest tests -m chaos --timeout 3600
+
+screenshots: setup  ## the README's pictures of the console
+	$(BIN)/python -m tests.browser.screenshots
 
 clean:  ## remove .venv and caches, not your data
 	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 
-from orderstream.flow import SERVICES
+from orderstream.flow import PROGRAMS, SERVICES
 from orderstream.runtime.settings import Settings
 
 UP_WITHIN_S = 120.0
@@ -172,7 +172,7 @@ def environment(home: Path) -> dict[str, str]:
     """Return ours without its settings, for an installation in this folder on free ports."""
     ours = ("ORDERSTREAM_", "KAFKA_", "DATABASE_URL")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*SERVICES, "kafka")]
+    names = [f"ORDERSTREAM_PORT_{name.upper()}" for name in (*PROGRAMS, "kafka")]
     ports = free_ports(len(names))
     env |= dict(zip(names, map(str, ports), strict=True))
     return env | {"ORDERSTREAM_HOME": str(home)}

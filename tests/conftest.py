@@ -121,6 +121,7 @@ def own_settings(kafka: str, dsn: str, **more: str) -> Settings:
             "ORDERSTREAM_TOPIC_ORDER_CANCELLED": f"{prefix}order.cancelled",
             "ORDERSTREAM_TOPIC_ORDER_FULFILLED": f"{prefix}order.fulfilled",
             "ORDERSTREAM_TOPIC_INVENTORY_RELEASED": f"{prefix}inventory.released",
+            "ORDERSTREAM_TOPIC_AUDIT": f"{prefix}console.audit",
             "ORDERSTREAM_PARTITIONS": "2",
             "ORDERSTREAM_RETRY_BACKOFF": "0.1",
             **more,

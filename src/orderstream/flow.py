@@ -23,6 +23,8 @@ SCHEMAS = {
     "analytics": "analytics",
 }
 SERVICES = tuple(SCHEMAS)
+CONSOLE = "console"  # It has no part in the flow: it looks on.
+PROGRAMS = (*SERVICES, CONSOLE)
 
 
 @dataclass(frozen=True)

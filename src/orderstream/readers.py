@@ -1,11 +1,13 @@
 """Which groups read the log, and where each of them is, wherever it keeps that."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from psycopg import Connection, sql
 
 from orderstream.flow import SCHEMAS, flow
-from orderstream.runtime.admin import Admin
+from orderstream.runtime.admin import Admin, Lag
+from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
@@ -39,3 +41,18 @@ def positions(reader: Reader, admin: Admin, connection: Connection) -> Positions
     table = sql.Identifier(reader.schema, "position")
     query = sql.SQL("SELECT topic, partition, next FROM {}").format(table)
     return {(topic, number): at for topic, number, at in connection.execute(query)}
+
+
+def past_markers(lags: Sequence[Lag], reader: LogReader) -> list[Lag]:
+    """Return the lags with those told apart of which only the ends of transactions are left."""
+    at = {(lag.topic, lag.partition): lag.committed or 0 for lag in lags}
+    unread = reader.unread(at, {(lag.topic, lag.partition): lag.end for lag in lags})
+    return [replace(lag, all_read=(lag.topic, lag.partition) not in unread) for lag in lags]
+
+
+def lags(settings: Settings, admin: Admin, log: LogReader) -> list[tuple[str, list[Lag]]]:
+    """Return how far each service is behind in every partition that it reads."""
+    return [
+        (reader.service, past_markers(admin.lag(reader.group, reader.reads), log))
+        for reader in readers(settings)
+    ]

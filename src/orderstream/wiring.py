@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,23 @@ import orderstream
 from orderstream.analytics.api import analytics_routes
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
+from orderstream.console.api import Console, console_routes, page_routes, problems
+from orderstream.console.groups import GroupDesk, Replays
+from orderstream.console.sampler import Lags, Sampler
+from orderstream.console.services import Services
+from orderstream.console.sessions import Sessions
+from orderstream.console.topics import TopicDesk
+from orderstream.console.trail import Trail
 from orderstream.contract.errors import Unavailable
 from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.dead_letters.desk import DeadLetters
-from orderstream.flow import SCHEMAS
+from orderstream.flow import SCHEMAS, SERVICES, flow
 from orderstream.inventory.api import stock_routes
 from orderstream.inventory.stage import inventory_stage
 from orderstream.inventory.stock_hinted import EMPTY, HintedStock
 from orderstream.inventory.store import StockStore
 from orderstream.inventory.store_postgres import PostgresStock
+from orderstream.local.holding import held_back
 from orderstream.notification.api import notice_routes
 from orderstream.notification.channels import LogChannel
 from orderstream.notification.stage import notification_stage
@@ -50,26 +59,28 @@ from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
 from orderstream.orders.store_postgres import PostgresClaims
+from orderstream.readers import lags, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
-from orderstream.runtime.clock import utc_now
+from orderstream.runtime.clock import monotonic, utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
 from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.hints import Hints
+from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.loop import Loop
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.observe import Check, StageMetrics
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.publisher import Publisher
-from orderstream.runtime.replay import Replay
+from orderstream.runtime.replay import Plan, Replay, Target
 from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Positions, Stage
 from orderstream.runtime.tail import Followed, between, follow
-from orderstream.runtime.web import web_app
+from orderstream.runtime.web import ASGIApp, web_app
 
 FEED_READER = (sys.executable, "-m", "orderstream", "read-feed")
 SWEEP_LOCK_S = 5.0
@@ -404,3 +415,98 @@ def serve_stage(name: str, settings: Settings) -> int:
     background.stop()
     database.close()
     return 1 if background.failed else 0
+
+
+# The console ------------------------------------------------------------------------------
+
+REPLAY_EMPTY_WITHIN_S = 30.0  # A worker ends within 6 s, and Kafka forgets it 6 s later.
+
+
+def replay_held_back(name: str, settings: Settings, target: Target) -> Plan:
+    """Stop a service that `orderstream up` runs here, have it read again, and start it again.
+
+    Raises Unavailable when no `up` runs here, or when the service runs elsewhere, too.
+    """
+    job = replay_of(name, settings)
+    with held_back(settings.home, name):
+        deadline = monotonic() + REPLAY_EMPTY_WITHIN_S
+        while members := job.members():
+            if monotonic() > deadline:
+                raise Unavailable(
+                    f"{name} still runs, elsewhere perhaps: {', '.join(members)}; nothing was done"
+                )
+            time.sleep(0.2)
+        plan = job.plan(target)  # It may have gone on meanwhile.
+        job.run(plan)
+        return plan
+
+
+def console_app(settings: Settings) -> ASGIApp:
+    """Return the console as an ASGI app."""
+    kafka, group = settings.kafka(), settings.group("console")
+    keys = settings.keys()
+    sessions = None if keys is None else Sessions(keys)
+    services = Services({name: settings.address(name) for name in SERVICES})
+    admin = Admin(kafka)
+    log_reader: list[LogReader] = []
+
+    def lags_now() -> Lags:
+        if not log_reader:
+            log_reader.append(LogReader(kafka, group))
+        return [
+            (service, [(lag.committed or 0, lag.behind) for lag in found])
+            for service, found in lags(settings, admin, log_reader[0])
+        ]
+
+    def key() -> str | None:
+        own = settings.api_key
+        if own is not None:
+            return own.get_secret_value()
+        return None if sessions is None else sessions.any_key()
+
+    sampler = Sampler(services, lags_now, admin.brokers, key, utc_now)
+    trail = Trail(kafka, settings.topic_audit, group, utc_now)
+    preparing = Background(trail.create)
+    running: list[asyncio.Task[None]] = []
+    replays = Replays(
+        lambda name, target: replay_of(name, settings).plan(target),
+        lambda name, target: replay_held_back(name, settings, target),
+    )
+    own = {reader.group: reader.service for reader in readers(settings)}
+    console = Console(
+        services,
+        sampler,
+        TopicDesk(kafka, group),
+        GroupDesk(kafka, group, own, replays),
+        trail,
+        sessions,
+        flow(settings.topics),
+    )
+
+    async def on_start() -> None:
+        preparing.start()
+        running.append(asyncio.create_task(sampler.run()))
+
+    async def on_stop() -> None:
+        preparing.stop()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await services.close()
+        for reader in log_reader:
+            reader.close()
+
+    checks: dict[str, Check] = {"start": preparing.check, "kafka": Reach(kafka).check}
+    app = web_app("orderstream: console", checks, keys=sessions, on_start=on_start, on_stop=on_stop)
+    problems(app)
+    app.include_router(page_routes(sessions))
+    app.include_router(console_routes(console))
+    return app
+
+
+def serve_console(settings: Settings) -> int:
+    """Run the console until SIGTERM or SIGINT; return the exit code."""
+    server = WebServer(console_app(settings), settings.host, settings.port_console)
+    spare_garbage()
+    run(server.serve)
+    return 0

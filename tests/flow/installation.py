@@ -126,7 +126,7 @@ def installation(
     home.chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not _ours(name)}
     env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
-    for port, name in enumerate((*SERVICES, "kafka"), own_port()):
+    for port, name in enumerate((*SERVICES, "console", "kafka"), own_port()):
         env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     env |= settings
     log = home / "up.log"

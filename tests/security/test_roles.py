@@ -20,8 +20,8 @@ from orderstream.order_view.api_feed import feed_routes
 from orderstream.orders.api import PLACED_BY, OrdersApi
 from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
-from orderstream.runtime.access import OPEN, roles_of
-from orderstream.runtime.keys import ROLES, Keys, Role, new_key
+from orderstream.runtime.access import roles_of
+from orderstream.runtime.keys import OPEN, ROLES, Keys, Role, new_key
 from orderstream.runtime.web import web_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"

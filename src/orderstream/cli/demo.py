@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from orderstream.cli.app import app
 from orderstream.cli.output import key_headers
 from orderstream.contract.errors import OrderstreamError
-from orderstream.flow import SERVICES
+from orderstream.flow import PROGRAMS
 
 if TYPE_CHECKING:
     from orderstream.runtime.settings import Settings
@@ -113,7 +113,7 @@ def _run(home: Path, seconds: float) -> bool:
 
     given = without_settings(cli_settings.mapping()) | {"ORDERSTREAM_HOME": str(home)}
     port = 18_080
-    for name in (*SERVICES, "kafka"):  # Kafka last: its controller takes the next one.
+    for name in (*PROGRAMS, "kafka"):  # Kafka last: its controller takes the next one.
         port = free_port(port + 1)
         given[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     stopping = threading.Event()

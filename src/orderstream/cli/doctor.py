@@ -203,10 +203,10 @@ def check_version(version: int) -> Finding:
 def _check_services(current: "Settings") -> Iterator[Finding]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from orderstream.flow import SERVICES
+    from orderstream.flow import PROGRAMS
 
-    with ThreadPoolExecutor(len(SERVICES)) as pool:
-        yield from pool.map(partial(_check_service, current), SERVICES)
+    with ThreadPoolExecutor(len(PROGRAMS)) as pool:
+        yield from pool.map(partial(_check_service, current), PROGRAMS)
 
 
 def _check_service(current: "Settings", service: str) -> Finding:

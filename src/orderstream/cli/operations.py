@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +49,7 @@ def lag(
     0 is exact. Of what is not read yet, the end of each transaction counts too.
     """
     current = settings.load_resolved(database=False)
+    from orderstream.readers import lags
     from orderstream.runtime.log_reader import LogReader
 
     admin = admin_of(current)
@@ -57,7 +58,7 @@ def lag(
             _watch_live(admin, reader, current, by_partition)
             return
         while True:
-            rows = lag_rows(_lags(admin, reader, current), by_partition)
+            rows = lag_rows(lags(current, admin, reader), by_partition)
             if as_json:
                 print_json_lines(rows)
             else:
@@ -73,32 +74,14 @@ def _watch_live(
 ) -> None:
     from rich.live import Live
 
+    from orderstream.readers import lags
+
     with Live(auto_refresh=False) as live:
         while True:
-            rows = lag_rows(_lags(admin, reader, current), by_partition)
+            rows = lag_rows(lags(current, admin, reader), by_partition)
             values = [tuple(row.values()) for row in rows]
             live.update(rich_table(_headings(by_partition), values), refresh=True)
             time.sleep(REFRESH_S)
-
-
-def _lags(
-    admin: "Admin", reader: "LogReader", current: "Settings"
-) -> list[tuple[str, list["Lag"]]]:
-    """Return each reading service's lag in every partition."""
-    from orderstream.flow import flow
-
-    return [
-        (step.service, past_markers(admin.lag(current.group(step.service), step.reads), reader))
-        for step in flow(current.topics)
-        if step.reads
-    ]
-
-
-def past_markers(lags: Sequence["Lag"], reader: "LogReader") -> list["Lag"]:
-    """Return the lags with those told apart of which only the ends of transactions are left."""
-    at = {(lag.topic, lag.partition): lag.committed or 0 for lag in lags}
-    unread = reader.unread(at, {(lag.topic, lag.partition): lag.end for lag in lags})
-    return [replace(lag, all_read=(lag.topic, lag.partition) not in unread) for lag in lags]
 
 
 def lag_rows(

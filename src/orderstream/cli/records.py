@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
@@ -19,8 +18,8 @@ from orderstream.cli.output import (
     read_time_ms,
 )
 from orderstream.cli.topics import READ_TIMEOUT_S, Spans, admin_of, partitions_of, reader, spans_of
-from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Unavailable
+from orderstream.runtime.documents import as_document, header_value, shown, time_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -29,21 +28,6 @@ if TYPE_CHECKING:
 
 CONFIRM_TIMEOUT_MS = 10_000
 READ_AT_ONCE = 500
-NUMBER_BYTES_MAX = 8
-# Spring Kafka's binary headers (runtime/failure.py writes the same): big-endian integers.
-_NUMBERS = frozenset(
-    {
-        "kafka_dlt-original-partition",
-        "kafka_dlt-original-offset",
-        "kafka_dlt-original-timestamp",
-        "kafka_original-partition",
-        "kafka_original-offset",
-        "kafka_original-timestamp",
-        "retry_topic-attempts",
-        "retry_topic-backoff-timestamp",
-        "retry_topic-original-timestamp",
-    }
-)
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic's name.")]
 
@@ -329,59 +313,8 @@ def as_line(message: "Message") -> str:
     parts = (
         message.partition(),
         message.offset(),
-        _time_of(message) or "-",
+        time_of(message) or "-",
         shown(message.key()),
         shown(message.value()),
     )
     return " ".join(printable(part) for part in parts)
-
-
-def as_document(message: "Message") -> dict[str, Any]:
-    """Return a record as JSON shows it; bytes that are no text as `keyHex` and `valueHex`."""
-    return {
-        "topic": message.topic(),
-        "partition": message.partition(),
-        "offset": message.offset(),
-        "time": _time_of(message),
-        **_exact("key", message.key()),
-        **_exact("value", message.value()),
-        "headers": [
-            {"name": name, "value": header_value(name, value)}
-            for name, value in message.headers() or ()
-        ],
-    }
-
-
-def header_value(name: str, value: str | bytes | None) -> int | str | None:
-    """Decode a header: the numbers among Spring Kafka's as numbers, other bytes as text or hex."""
-    if not isinstance(value, bytes):
-        return value
-    if name in _NUMBERS and 0 < len(value) <= NUMBER_BYTES_MAX:
-        return int.from_bytes(value, "big", signed=True)
-    return shown(value)
-
-
-def shown(value: str | bytes | None) -> str:
-    """Write bytes as the text that they are, or else as hex; `-` when there are none."""
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-
-
-def _exact(name: str, value: str | bytes | None) -> dict[str, str | None]:
-    if isinstance(value, bytes):
-        try:
-            return {name: value.decode()}
-        except UnicodeDecodeError:
-            return {f"{name}Hex": value.hex()}
-    return {name: value}
-
-
-def _time_of(message: "Message") -> str | None:
-    kind, time_ms = message.timestamp()
-    return rfc3339(datetime.fromtimestamp(time_ms / 1000, UTC)) if kind else None

@@ -1,7 +1,5 @@
 """`replay`: a service reads again what it has read before."""
 
-import time
-from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +12,6 @@ from orderstream.contract.errors import Unavailable
 
 if TYPE_CHECKING:
     from orderstream.runtime.replay import Plan, Replay, Target
-
-EMPTY_WITHIN_S = 30.0  # It ends within 6 s, and Kafka forgets it 6 s later.
-LOOK_EVERY_S = 0.2
 
 
 class Reader(StrEnum):
@@ -51,7 +46,6 @@ def replay(
     reserves nothing again, and notification tells nobody again. Nothing unread is passed over.
     """
     from orderstream import wiring
-    from orderstream.local.holding import held_back
 
     target = target_of(to)
     current = settings.load_resolved()
@@ -65,9 +59,10 @@ def replay(
         again = sum(move.again for move in plan.moves)
         if not yes and not typer.confirm(f"read {again} offsets again?", err=True):
             raise typer.Exit(1)
-        with held_back(current.home, service) if restart else nullcontext():
-            if restart:
-                _wait_until_empty(service, job)
+        if restart:
+            hint(f"stopping {service}; Kafka forgets its workers some seconds later")
+            plan = wiring.replay_held_back(service, current, target)
+        else:
             plan = job.plan(target)  # It may have gone on meanwhile.
             job.run(plan)
     if as_json:
@@ -99,17 +94,6 @@ def _refuse_members(service: str, job: "Replay") -> None:
             f"{service} runs: {', '.join(members)}; stop it, or say --restart where `orderstream"
             " up` runs it. Kafka forgets a worker 6 s after it has stopped"
         )
-
-
-def _wait_until_empty(service: str, job: "Replay") -> None:
-    deadline = time.monotonic() + EMPTY_WITHIN_S
-    hint(f"stopping {service}; Kafka forgets its workers some seconds later")
-    while members := job.members():
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"{service} still runs, elsewhere perhaps: {', '.join(members)}; nothing was done"
-            )
-        time.sleep(LOOK_EVERY_S)
 
 
 def _print_plan(plan: "Plan") -> None:

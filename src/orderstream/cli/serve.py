@@ -18,6 +18,7 @@ class Service(StrEnum):
     VIEW = "view"
     NOTIFICATION = "notification"
     ANALYTICS = "analytics"
+    CONSOLE = "console"
 
 
 @app.command()
@@ -30,6 +31,8 @@ def serve(service: Annotated[Service, typer.Argument(help="Which one.")]) -> Non
     configure_logs(service, current.log_level)
     if service is Service.ORDER:
         sys.exit(wiring.serve_order(current))
+    if service is Service.CONSOLE:
+        sys.exit(wiring.serve_console(current))
     sys.exit(wiring.serve_stage(service, current))
 
 

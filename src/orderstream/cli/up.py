@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from orderstream.cli import settings as cli_settings
 from orderstream.cli.app import app
 from orderstream.contract.errors import ConfigurationError, Unavailable
-from orderstream.flow import SERVICES
+from orderstream.flow import CONSOLE, PROGRAMS, SERVICES
 from orderstream.local.processes import ProcessId
 from orderstream.runtime.settings import Settings
 
@@ -112,34 +112,40 @@ def everything(
             taken = [
                 f"ORDERSTREAM_PORT_{name.upper()}: port {port} is taken on this machine;"
                 " end what uses it, or choose another"
-                for name in SERVICES
+                for name in PROGRAMS
                 if free_port(port := wanted.port(name)) != port
             ]
             if taken:
                 raise ConfigurationError(*taken)
             settings = servers.start()
             logs = settings.home / "logs"
+
+            def keep(name: str, worker: int) -> None:
+                port = settings.port(name)
+                label = name if worker == 0 else f"{name}-{worker}"
+                supervisor.keep(
+                    label,
+                    [sys.executable, "-m", "orderstream", "serve", name],
+                    _environment(
+                        given,
+                        settings,
+                        name,
+                        worker,
+                        port if worker == 0 else free_port(port + 100),
+                    ),
+                    logs / f"{label}.log",
+                    partial(is_held_back, settings.home, name),
+                )
+
             for name in SERVICES:
                 for worker in range(workers.get(name, 1)):
-                    port = settings.port(name)
-                    label = name if worker == 0 else f"{name}-{worker}"
-                    supervisor.keep(
-                        label,
-                        [sys.executable, "-m", "orderstream", "serve", name],
-                        _environment(
-                            given,
-                            settings,
-                            name,
-                            worker,
-                            port if worker == 0 else free_port(port + 100),
-                        ),
-                        logs / f"{label}.log",
-                        partial(is_held_back, settings.home, name),
-                    )
+                    keep(name, worker)
             wiring.prepare(settings, "inventory")
             if wanted.database_url is None:  # Nobody else's shelves.
                 wiring.load_demo_catalogue(settings)
-            _wait_until_ready(settings, supervisor, stopping)
+            _wait_until_ready(settings, SERVICES, supervisor, stopping)
+            keep(CONSOLE, 0)  # Orders are taken already: it looks on.
+            _wait_until_ready(settings, (CONSOLE,), supervisor, stopping)
             servers.warm_up()
 
             def supervise(until: threading.Event) -> None:
@@ -307,11 +313,13 @@ def _environment(
     }
 
 
-def _wait_until_ready(settings: Settings, supervisor: Any, stopping: threading.Event) -> None:
-    """Return once every service is ready. Raises Unavailable with what is not."""
+def _wait_until_ready(
+    settings: Settings, names: Sequence[str], supervisor: Any, stopping: threading.Event
+) -> None:
+    """Return once these are ready. Raises Unavailable with what is not."""
     import httpx
 
-    waiting = dict.fromkeys(SERVICES, "does not answer yet")
+    waiting = dict.fromkeys(names, "does not answer yet")
     deadline = time.monotonic() + READY_TIMEOUT_S
     done = threading.Event()
     watching = threading.Thread(target=supervisor.run, args=(done,))
@@ -393,6 +401,7 @@ def greet(running: Running) -> None:
     order = settings.address("order")
     console.print(f"\n[bold green]orderstream is up[/] after {running.seconds:.1f} s\n")
     for label, where in (
+        ("console", settings.address(CONSOLE)),
         ("API and its docs", f"{order}/docs"),
         *((name, settings.address(name)) for name in SERVICES[1:]),
         ("Kafka", settings.kafka_bootstrap_servers),

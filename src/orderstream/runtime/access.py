@@ -10,11 +10,6 @@ from orderstream.runtime.keys import ROLES, Caller, Role
 READ_OWN: dict[str, Any] = {"x-roles": list(ROLES)}
 CHANGE_OWN: dict[str, Any] = {"x-roles": ["client", "operator"]}
 
-# Asked by what keeps services running, and by browsers before a person can give a key.
-OPEN = frozenset(
-    {"/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
-)
-
 
 def roles_of(route: Any) -> tuple[Role, ...]:
     """Return the roles that may use a route."""

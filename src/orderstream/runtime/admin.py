@@ -1,6 +1,6 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -15,6 +15,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import (
+    AlterConfigOpType,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
+    ConfigSource,  # pyright: ignore[reportPrivateImportUsage]
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
@@ -198,16 +202,81 @@ class Admin:
         found = self._offsets(partitions, OffsetSpec.for_timestamp(time_ms))
         return {at: offset for at, offset in found.items() if offset >= 0}
 
-    def members(self, group: str) -> list[str]:
-        """Return who is in a consumer group, as `client (host)`; nobody where there is none."""
+    def replicas(self, topic: str) -> list[dict[str, Any]]:
+        """Return each partition's leader, replicas and in-sync replicas; none without the topic."""
+        found = self._asker.cluster(TIMEOUT_S).topics.get(topic)
+        partitions: dict[int, Any] = {} if found is None else found.partitions
+        return [
+            {"partition": n, "leader": p.leader, "replicas": p.replicas, "inSync": p.isrs}
+            for n, p in sorted(partitions.items())
+        ]
+
+    def config_of(self, topic: str) -> list[dict[str, Any]]:
+        """Return a topic's settings; `own` are those that the topic itself has."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        futures = self._client.describe_configs([resource], request_timeout=TIMEOUT_S)
+        found = self._answered(futures[resource], f"topic {topic}")
+        own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return [
+            {"name": entry.name, "value": entry.value, "own": entry.source == own}
+            for entry in sorted(found.values(), key=lambda entry: entry.name)
+            if not entry.is_sensitive
+        ]
+
+    def set_config(self, topic: str, values: Mapping[str, str]) -> None:
+        """Set some of a topic's settings; the others stay as they are."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        for name, value in values.items():
+            operation = AlterConfigOpType.SET
+            resource.add_incremental_config(
+                ConfigEntry(name, value, incremental_operation=operation)
+            )
+        futures = self._client.incremental_alter_configs([resource], request_timeout=TIMEOUT_S)
+        self._answered(futures[resource], f"topic {topic}")
+
+    def groups(self) -> list[str]:
+        """Return every consumer group."""
+        found = self._answered(
+            self._client.list_consumer_groups(request_timeout=TIMEOUT_S), "groups"
+        )
+        if found.errors and not found.valid:
+            raise Unavailable(f"groups: {error_of(found.errors[0]).str()}")
+        return [group.group_id for group in found.valid]
+
+    def group(self, group: str) -> tuple[str, list[dict[str, Any]]]:
+        """Return a consumer group's state and its members; `NONE` where there is no such group."""
         try:
             futures = self._client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)
             found = futures[group].result()
         except KafkaException as error:
             if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
+                return "NONE", []
             raise Unavailable(f"group {group}: {error_of(error).str()}") from error
-        return [f"{member.client_id} ({member.host})" for member in found.members]
+        return found.state.name, [
+            {
+                "client": member.client_id,
+                "host": member.host,
+                "partitions": [
+                    (at.topic, at.partition)
+                    for at in (member.assignment.topic_partitions if member.assignment else ())
+                ],
+            }
+            for member in found.members
+        ]
+
+    def members(self, group: str) -> list[str]:
+        """Return who is in a consumer group, as `client (host)`; nobody where there is none."""
+        return [f"{member['client']} ({member['host']})" for member in self.group(group)[1]]
+
+    def committed(self, group: str) -> Positions:
+        """Return where a group reads on, in every partition of which it has committed anything."""
+        return self._committed(group, [(t, n) for t, ns in self._topics().items() for n in ns])
+
+    def _answered(self, future: Any, what: str) -> Any:
+        try:
+            return future.result()
+        except KafkaException as error:
+            raise Unavailable(f"{what}: {error_of(error).str()}") from error
 
     def set_committed(self, group: str, positions: dict[tuple[str, int], int]) -> None:
         """Set where a group reads on; refused by Kafka while anybody is in it."""

@@ -23,6 +23,11 @@ KEY_PREFIX = "orderstream_"  # By this, scanners for leaked secrets find one in 
 KEY_BYTES = 32
 FOUND_BY = 8  # Bytes of the hash that a key is looked up by; all of them are then compared.
 
+# Asked by what keeps services running, and by browsers before a person can give a key.
+OPEN = frozenset(
+    {"/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+)
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -117,6 +122,10 @@ class Keys:
         if entry is None or not compare_digest(entry.digest, digest):
             return None
         return entry.caller
+
+    def is_open(self, path: str) -> bool:
+        """Return whether a path takes no key."""
+        return path in OPEN
 
     def wait_s(self, caller: Caller) -> float:
         """Take one order from what the caller may place; else the seconds until there is one.

@@ -47,6 +47,7 @@ class Settings(BaseModel):
     port_notification: Port = _set("ORDERSTREAM_PORT_NOTIFICATION", 8083, "port of notification")
     port_analytics: Port = _set("ORDERSTREAM_PORT_ANALYTICS", 8084, "port of analytics")
     port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
+    port_console: Port = _set("ORDERSTREAM_PORT_CONSOLE", 8085, "port of the console")
     port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
 
     kafka_bootstrap_servers: str | None = _set(
@@ -113,6 +114,10 @@ class Settings(BaseModel):
         "ORDERSTREAM_TOPIC_DEAD_LETTERS_HANDLED",
         "dead-letters.handled",
         "topic that says which dead letters were redriven or discarded",
+    )
+
+    topic_audit: TopicName = _set(
+        "ORDERSTREAM_TOPIC_AUDIT", "console.audit", "topic of what was done in the console, by whom"
     )
 
     database_url: SecretStr | None = _set(
@@ -219,10 +224,11 @@ class Settings(BaseModel):
         elif self.fast_reject:
             yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
         ports = [self.port_order, self.port_inventory, self.port_notification]
-        ports += [self.port_analytics, self.port_view]
+        ports += [self.port_analytics, self.port_view, self.port_console]
         for port in sorted({port for port in ports if ports.count(port) > 1}):
             yield f"ORDERSTREAM_PORT_...: {port} is given to more than one service"
-        if len(set(self.topics.all())) < len(self.topics.all()):
+        topics = (*self.topics.all(), self.topic_audit)
+        if len(set(topics)) < len(topics):
             yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
         for name, path in (
             ("KAFKA_SSL_CA_LOCATION", self.kafka_ssl_ca_location),

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -20,9 +20,9 @@ from starlette.responses import PlainTextResponse
 from orderstream import __version__
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.values import has_control_characters
-from orderstream.runtime.access import OPEN, caller_of, roles_of
+from orderstream.runtime.access import caller_of, roles_of
 from orderstream.runtime.described import PROBLEM_JSON, REFUSALS, answer_of, describe_problems
-from orderstream.runtime.keys import Keys
+from orderstream.runtime.keys import Caller, Headers
 from orderstream.runtime.observe import Check, readiness
 
 RETRY_AFTER_S = 1
@@ -129,10 +129,22 @@ def _is_this_machine(host: bytes) -> bool:
     return True
 
 
+class Callers(Protocol):
+    """Knows who a request comes from, and which paths are for everybody."""
+
+    def caller(self, headers: Headers) -> Caller | None:
+        """Return who it is, or None for nobody who may do anything."""
+        ...
+
+    def is_open(self, path: str) -> bool:
+        """Return whether a path is for everybody."""
+        ...
+
+
 class _Gate:
     """Refuses what no route should see: strangers, control characters, endless bodies."""
 
-    def __init__(self, app: ASGIApp, keys: Keys | None = None) -> None:
+    def __init__(self, app: ASGIApp, keys: Callers | None = None) -> None:
         self._app = app
         self._keys = keys
 
@@ -143,11 +155,12 @@ class _Gate:
         headers = dict(scope["headers"])
         host, origin, keys = headers.get(b"host"), headers.get(b"origin"), self._keys
         caller = None
-        if keys is not None and scope["path"] not in OPEN:
+        shut = keys is not None and not keys.is_open(scope["path"])
+        if keys is not None and shut:
             caller = keys.caller(scope["headers"])
         if fault := foreign_fault(host, origin, keyed=keys is not None):
             refusal = problem_response(403, "foreign", fault)
-        elif keys is not None and caller is None and scope["path"] not in OPEN:
+        elif shut and caller is None:
             refusal = problem_response(401, "unauthorized", UNAUTHORIZED)
         elif field := _field_with_control_characters(scope):
             said = f"The {field} must not contain control characters."
@@ -211,7 +224,7 @@ def web_app(
     title: str,
     checks: Mapping[str, Check],
     *,
-    keys: Keys | None = None,
+    keys: Callers | None = None,
     hints: Mapping[str, Check] | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,

@@ -1,0 +1,392 @@
+"""What the page asks the console for."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from orderstream.console.groups import GroupDesk, Unsuitable
+from orderstream.console.sampler import Sampler
+from orderstream.console.services import Services
+from orderstream.console.sessions import COOKIE, LASTS_S, Sessions
+from orderstream.console.topics import TopicDesk, UnknownTopic, Wanted
+from orderstream.console.trail import Trail
+from orderstream.contract.errors import Malformed, OrderstreamError, OutcomeUnknown
+from orderstream.flow import Step
+from orderstream.runtime.access import caller_of
+from orderstream.runtime.web import Problem, json_response, read_body
+
+STATIC = Path(__file__).parent / "static"
+BODY_MAX = 16 << 20  # As much as inventory takes of a CSV.
+PAGE = 500  # Orders of one page of an export.
+NOBODY = "anybody"  # Who it was where no API keys are set.
+# Everything comes from here: no inline script or style, no other host, no frame around it.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SAFE = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+ORDER_COLUMNS = (
+    "orderId",
+    "status",
+    "userId",
+    "items",
+    "createdAt",
+    "decidedAt",
+    "reason",
+    "short",
+)
+
+
+@dataclass(frozen=True)
+class Console:
+    """What the routes need."""
+
+    services: Services
+    sampler: Sampler
+    topics: TopicDesk
+    groups: GroupDesk
+    trail: Trail
+    sessions: Sessions | None
+    flow: tuple[Step, ...]
+
+
+class Body(BaseModel):
+    """A misspelt field must not be passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SignIn(Body):
+    """Who wants in."""
+
+    key: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class NewRecord(Body):
+    """A record to write; bytes that are no text as hex."""
+
+    key: str | None = None
+    value: str | None = None
+    valueHex: Annotated[str | None, Field(pattern=r"^([0-9a-fA-F]{2})*$")] = None
+    headers: dict[str, str] = {}
+    partition: Annotated[int | None, Field(ge=0, le=100_000)] = None
+
+
+class Reset(Body):
+    """Where a group shall read on."""
+
+    to: Annotated[str, Field(max_length=30)]
+    topic: Annotated[str | None, Field(max_length=249)] = None
+    dryRun: bool = True
+
+
+def page_routes(sessions: Sessions | None) -> APIRouter:
+    """Give the page itself, and who is signed in."""
+    routes = APIRouter()
+
+    @routes.get("/", include_in_schema=False)
+    async def page() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(STATIC / "index.html", headers=SAFE | {"cache-control": "no-cache"})
+
+    @routes.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return FileResponse(STATIC / "icon.svg", headers=SAFE, media_type="image/svg+xml")
+
+    @routes.get("/static/{path:path}", include_in_schema=False)
+    async def static(path: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        file = (STATIC / path).resolve()
+        if not file.is_relative_to(STATIC) or not file.is_file():
+            raise Problem(404, "not-found", f"There is no {path}.")
+        return FileResponse(file, headers=SAFE | {"cache-control": "no-cache"})
+
+    @routes.get("/console/session", summary="Who is signed in", tags=["session"])
+    async def session(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        if sessions is None:
+            return json_response({"needed": False, "name": None, "role": "operator"})
+        caller = sessions.caller(request.scope["headers"])
+        known = {"name": None, "role": None}
+        if caller is not None:
+            known = {"name": caller.name, "role": caller.role}
+        return json_response({"needed": True} | known)
+
+    @routes.post("/console/session", summary="Sign in with an API key", tags=["session"])
+    async def sign_in(body: SignIn) -> Response:  # pyright: ignore[reportUnusedFunction]
+        if sessions is None:
+            raise Problem(409, "conflict", "No API keys are set: nobody has to sign in.")
+        found = sessions.sign_in(body.key.strip())
+        if found is None:
+            raise Problem(401, "unauthorized", "This is no key of this installation.")
+        session_id, caller = found
+        answer = json_response({"needed": True, "name": caller.name, "role": caller.role})
+        answer.set_cookie(COOKIE, session_id, LASTS_S, httponly=True, samesite="strict")
+        return answer
+
+    @routes.delete("/console/session", summary="Sign out", tags=["session"])
+    async def sign_out(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        if sessions is not None:
+            sessions.sign_out(request.scope["headers"])
+        answer = json_response({"needed": sessions is not None, "name": None, "role": None})
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    return routes
+
+
+def console_routes(console: Console) -> APIRouter:
+    """Everything that the page shows and does."""
+    routes = APIRouter()
+    services, trail = console.services, console.trail
+
+    def key_of(request: Request) -> str | None:
+        if console.sessions is None:
+            return None
+        headers = request.scope["headers"]
+        return console.sessions.key(headers) or request.headers.get("x-api-key")
+
+    async def done(request: Request, action: str, target: str, do: Callable[[], Any]) -> Any:
+        """Do what an operator asks for, between two entries of the audit log."""
+        who = _who(request)
+        await asyncio.to_thread(trail.write, who, action, target, "asked")
+        try:
+            result = await asyncio.to_thread(do)
+        except OutcomeUnknown as error:
+            await asyncio.to_thread(trail.write, who, action, target, "unknown", str(error))
+            raise
+        except OrderstreamError as error:
+            await asyncio.to_thread(trail.write, who, action, target, "refused", str(error))
+            raise
+        await asyncio.to_thread(trail.write, who, action, target, "done")
+        return result
+
+    # What is going on ------------------------------------------------------------------------
+
+    @routes.get("/console/overview", summary="How everything is, and was for an hour")
+    async def overview(since: Annotated[int, Query(ge=0, le=1 << 53)] = 0) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(console.sampler.overview(since))
+
+    @routes.get("/console/flow", summary="Who reads and writes which topic")
+    async def flow() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(
+            [
+                {"service": s.service, "does": s.does, "reads": s.reads, "writes": s.writes}
+                for s in console.flow
+            ]
+        )
+
+    @routes.get("/console/audit", summary="Who did what")
+    def audit(limit: Annotated[int, Query(ge=1, le=500)] = 200) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response({"entries": trail.newest(limit)})
+
+    # The services ----------------------------------------------------------------------------
+
+    @routes.get("/services/{service}/{path:path}", summary="Ask a service's API")
+    async def ask(request: Request, service: str, path: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return await _pass_on(request, service, path, b"")
+
+    async def act(request: Request, service: str, path: str) -> Response:
+        body = await read_body(request, BODY_MAX)
+        who, action = _who(request), f"{request.method} {service}"
+        target = f"/{path}"
+        await asyncio.to_thread(trail.write, who, action, target, "asked", _short(body))
+        try:
+            answer = await _pass_on(request, service, path, body)
+        except OrderstreamError as error:
+            # It may have come there before the answer was lost.
+            await asyncio.to_thread(trail.write, who, action, target, "unknown", str(error))
+            raise
+        result = "done" if answer.status_code < 400 else f"refused ({answer.status_code})"
+        await asyncio.to_thread(trail.write, who, action, target, result)
+        return answer
+
+    for method in ("POST", "PUT", "DELETE"):
+        routes.add_api_route(
+            "/services/{service}/{path:path}",
+            act,
+            methods=[method],
+            summary="Have a service do something; audited",
+            operation_id=f"act_{method.lower()}",
+        )
+
+    async def _pass_on(request: Request, service: str, path: str, body: bytes) -> Response:
+        if service not in services.addresses or not path.startswith("api/"):
+            raise Problem(404, "not-found", f"There is no API {service}/{path}.")
+        raw = request.scope.get("raw_path") or request.scope["path"].encode()
+        exact = raw.decode("latin-1").removeprefix(f"/services/{service}")
+        status, headers, content = await services.pass_on(
+            request.method,
+            service,
+            exact,
+            key=key_of(request),
+            query=request.scope["query_string"].decode("latin-1"),
+            body=body,
+            headers=request.headers,
+        )
+        return Response(content, status, headers)
+
+    @routes.get("/console/orders.{form}", summary="Every order that fits, as CSV or NDJSON")
+    async def export(request: Request, form: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        write = {"csv": csv_line, "ndjson": _json_line}.get(form)
+        if write is None:
+            raise Problem(404, "not-found", "An export is orders.csv or orders.ndjson.")
+        query = dict(request.query_params)
+        key = key_of(request)
+        first = await services.get("order", "/api/orders", key, **query | {"limit": PAGE})
+
+        async def lines() -> AsyncIterator[bytes]:
+            page = first
+            if form == "csv":
+                yield _csv_row(ORDER_COLUMNS)
+            while True:
+                yield b"".join(map(write, page["orders"]))
+                if page["nextCursor"] is None:
+                    return
+                more = query | {"limit": PAGE, "cursor": page["nextCursor"]}
+                page = await services.get("order", "/api/orders", key, **more)
+
+        kind = "text/csv" if form == "csv" else "application/x-ndjson"
+        headers = {"content-disposition": f'attachment; filename="orders.{form}"'}
+        return StreamingResponse(lines(), media_type=kind, headers=SAFE | headers)
+
+    # Topics ----------------------------------------------------------------------------------
+
+    @routes.get("/console/topics", summary="Every topic")
+    def topics() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response({"topics": console.topics.every()})
+
+    @routes.get("/console/topics/{topic}", summary="A topic's partitions and settings")
+    def topic_of(topic: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(console.topics.show(topic))
+
+    @routes.get("/console/topics/{topic}/records", summary="Records of a topic that fit")
+    def records(topic: str, wanted: Annotated[_Wanted, Query()]) -> Response:  # pyright: ignore[reportUnusedFunction]
+        found = console.topics.browse(topic, wanted.wanted())
+        return json_response(
+            {"records": found.records, "looked": found.looked, "whole": found.whole}
+        )
+
+    @routes.get("/console/topics/{topic}/tail", summary="Records as they come (server-sent events)")
+    async def tail(topic: str, wanted: Annotated[_Wanted, Query()]) -> Response:  # pyright: ignore[reportUnusedFunction]
+        coming = console.topics.tail(topic, wanted.wanted())
+        await anext(coming)  # What is wrong at the beginning is still a problem document.
+
+        async def events() -> AsyncIterator[bytes]:
+            yield b"retry: 2000\n\n"
+            async for documents in coming:
+                yield b"data: " + json.dumps(documents).encode() + b"\n\n"
+
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+    @routes.post("/console/topics/{topic}/records", summary="Write a record; audited")
+    async def produce(request: Request, topic: str, body: NewRecord) -> Response:  # pyright: ignore[reportUnusedFunction]
+        value = None if body.value is None else body.value.encode()
+        if body.valueHex is not None:
+            value = bytes.fromhex(body.valueHex)
+        headers = [(name, said.encode()) for name, said in body.headers.items()]
+        key = None if body.key is None else body.key.encode()
+        result = await done(
+            request,
+            "produce",
+            topic,
+            lambda: console.topics.produce(topic, key, value, headers, body.partition),
+        )
+        return json_response(result, 201)
+
+    # Groups ----------------------------------------------------------------------------------
+
+    @routes.get("/console/groups", summary="Every consumer group")
+    def groups() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response({"groups": console.groups.every()})
+
+    @routes.get("/console/groups/{group}", summary="A group's members and places")
+    def group_of(group: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return json_response(console.groups.show(group))
+
+    @routes.post("/console/groups/{group}/reset", summary="Have a group read elsewhere; audited")
+    async def reset(request: Request, group: str, body: Reset) -> Response:  # pyright: ignore[reportUnusedFunction]
+        def do() -> dict[str, Any]:
+            return console.groups.reset(group, body.topic, body.to, dry_run=body.dryRun)
+
+        if body.dryRun:
+            return json_response(await asyncio.to_thread(do))
+        target = f"{group} {body.topic or 'all topics'} to {body.to}"
+        return json_response(await done(request, "reset offsets", target, do))
+
+    return routes
+
+
+def problems(app: Any) -> None:
+    """Have what the desks refuse answered as problem documents."""
+
+    @app.exception_handler(UnknownTopic)
+    async def unknown(_request: Request, error: UnknownTopic) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Problem(404, "unknown-topic", f"{error}.").response
+
+    @app.exception_handler(Unsuitable)
+    async def unsuitable(_request: Request, error: Unsuitable) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Problem(409, "unsuitable", f"{error}.").response
+
+    @app.exception_handler(Malformed)
+    async def malformed(_request: Request, error: Malformed) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Problem(422, "invalid-request", str(error), field=error.field).response
+
+
+class _Wanted(BaseModel):
+    start: Annotated[str, Field(max_length=30)] = "newest"
+    partition: Annotated[int | None, Field(ge=0, le=100_000)] = None
+    key: Annotated[str, Field(max_length=500)] = ""
+    text: Annotated[str, Field(max_length=500)] = ""
+    header: Annotated[str, Field(max_length=500)] = ""
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+    def wanted(self) -> Wanted:
+        return Wanted(**self.model_dump())
+
+
+def _who(request: Request) -> str:
+    caller = caller_of(request)
+    if caller is not None:
+        return caller.name
+    return f"{NOBODY} at {request.client.host}" if request.client else NOBODY
+
+
+def _short(body: bytes) -> str:
+    return body[:500].decode("utf-8", "replace")
+
+
+def _json_line(order: dict[str, Any]) -> bytes:
+    return json.dumps(order, ensure_ascii=False).encode() + b"\n"
+
+
+def csv_line(order: dict[str, Any]) -> bytes:
+    """Write an order as a line of ORDER_COLUMNS."""
+    items = " ".join(f"{line['qty']}x{line['sku']}" for line in order.get("items") or ())
+    cells = order | {"items": items, "short": " ".join(order.get("short") or ())}
+    return _csv_row([_harmless(cells.get(name)) for name in ORDER_COLUMNS])
+
+
+def _csv_row(cells: Iterable[object]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue().encode()
+
+
+def _harmless(cell: object) -> object:
+    """Keep a spreadsheet from taking a client's text for a formula (OWASP: CSV injection)."""
+    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{cell}"
+    return "" if cell is None else cell

@@ -1,0 +1,245 @@
+"""What the overview shows: everything looked at every two seconds, and an hour of it kept.
+
+Looked at the same way whether somebody watches or not, so the charts have no holes; a page that is
+open costs the services nothing more.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from orderstream.console.services import Services
+from orderstream.contract.errors import OrderstreamError
+from orderstream.runtime.clock import Clock, to_epoch_ms
+
+EVERY_S = 2.0
+KEPT = 1800  # An hour.
+POINTS = 360  # Of a chart: one in ten seconds of an hour.
+LATENCY_OF = 200  # The newest orders, of which the decision latency is told.
+LETTERS_EVERY = 5  # Looks: all of their topics are read for it.
+LETTERS_MAX = 1000
+ORDER = "order"  # The service that orders are sent to.
+ACCEPTED = frozenset({"200", "202"})  # Answers to a POST: with its decision, and without.
+STUCK_AFTER = 3  # Looks in which a service had something to read, and did not get on.
+
+log = structlog.get_logger("orderstream.console")
+
+# By service, of each partition: where it is, and how many offsets it is behind.
+Lags = Sequence[tuple[str, Sequence[tuple[int, int]]]]
+
+
+@dataclass
+class Sample:
+    """One look. Rates are per second since the look before; None: not known."""
+
+    at_ms: int
+    accepted: float | None = None
+    outcomes: dict[str, float] = field(default_factory=dict[str, float])
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    lag: dict[str, int] = field(default_factory=dict[str, int])
+    handled: dict[str, float] = field(default_factory=dict[str, float])
+    dead_letters: int | None = None
+
+
+class Sampler:
+    """Looks, and keeps what it saw. What is away has no figures, and is looked at again."""
+
+    def __init__(
+        self,
+        services: Services,
+        lags: Callable[[], Lags],
+        brokers: Callable[[], list[str]],
+        key: Callable[[], str | None],
+        clock: Clock,
+    ) -> None:
+        """`lags` and `brokers` ask Kafka, in a thread; `key` is one that may read, if any."""
+        self._services = services
+        self._lags = lags
+        self._brokers = brokers
+        self._key = key
+        self._clock = clock
+        self._kept: deque[Sample] = deque(maxlen=KEPT)
+        self._health: dict[str, dict[str, Any]] = {}
+        self._before: dict[str, tuple[float, float]] = {}
+        self._still: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
+        self._looks = 0
+        self._letters_open: int | None = None
+
+    async def run(self) -> None:
+        """Look every two seconds until cancelled."""
+        while True:
+            began = time.monotonic()
+            try:
+                self._kept.append(await self._look())
+            except Exception:
+                log.exception("a look failed")
+            await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+
+    def overview(self, since_ms: int = 0) -> dict[str, Any]:
+        """Return how it is now, and an hour's points, or those since a time."""
+        now = self._kept[-1] if self._kept else Sample(0)
+        kept = list(self._kept)
+        step = 1 if since_ms else max(1, len(kept) // POINTS)
+        return {
+            "now": _document(now),
+            "health": self._health,
+            "stuck": [name for name, count in self._still.items() if count >= STUCK_AFTER],
+            "totals": self._totals,
+            "points": [_document(one) for one in kept[step - 1 :: step] if one.at_ms > since_ms],
+        }
+
+    async def _look(self) -> Sample:
+        sample = Sample(to_epoch_ms(self._clock()))
+        key = self._key()
+        names = list(self._services.addresses)
+        looks: list[Awaitable[None]] = [self._ready(name) for name in names]
+        looks += [self._metrics(name, sample) for name in names]
+        looks += [self._kafka(sample)]
+        await asyncio.gather(*looks)
+        await asyncio.gather(
+            self._numbers(sample, key), self._latency(sample, key), self._letters(sample, key)
+        )
+        return sample
+
+    async def _ready(self, name: str) -> None:
+        try:
+            status, body = await self._services.text(name, "/readyz")
+        except OrderstreamError as error:
+            self._health[name] = {"up": False, "says": str(error)}
+            return
+        document = _read(body)
+        says = "; ".join(f"{who} is away" for who in document.get("without", {}))
+        if status != 200:
+            says = str(document.get("detail", f"answers {status}"))
+        self._health[name] = {
+            "up": status == 200,
+            "says": says,
+            "faults": document.get("faults", {}),
+            "without": document.get("without", {}),
+        }
+
+    async def _metrics(self, name: str, sample: Sample) -> None:
+        try:
+            _, text = await self._services.text(name, "/metrics")
+        except OrderstreamError:
+            return
+        wanted = "orderstream_orders" if name == ORDER else "orderstream_stage_records"
+        for family in text_string_to_metric_families(text):
+            if family.name == wanted:
+                count = _total(family, ACCEPTED if name == ORDER else None)
+                rate = self._rate(f"metric {name}", count, sample)
+                if name == ORDER:
+                    sample.accepted = rate
+                elif rate is not None:
+                    sample.handled[name] = rate
+
+    async def _kafka(self, sample: Sample) -> None:
+        try:
+            lags = await asyncio.to_thread(self._lags)
+            brokers = await asyncio.to_thread(self._brokers)
+        except OrderstreamError as error:
+            self._health["kafka"] = {"up": False, "says": str(error)}
+            return
+        self._health["kafka"] = {"up": True, "says": f"{len(brokers)} broker(s)"}
+        for service, partitions in lags:
+            behind = sum(lag for _, lag in partitions)
+            moved = self._rate(f"offset {service}", sum(at for at, _ in partitions), sample)
+            sample.lag[service] = behind
+            still = behind > 0 and moved == 0
+            self._still[service] = self._still.get(service, 0) + 1 if still else 0
+
+    async def _numbers(self, sample: Sample, key: str | None) -> None:
+        summary = await self._asked("analytics", "/api/analytics/summary", key)
+        if summary is None:
+            return
+        self._totals = {"orders": summary["orders"], **summary["outcomes"]}
+        for outcome, count in summary["outcomes"].items():
+            rate = self._rate(outcome, count, sample)
+            if rate is not None:
+                sample.outcomes[outcome] = max(0.0, rate)
+
+    async def _latency(self, sample: Sample, key: str | None) -> None:
+        page = await self._asked("order", "/api/orders", key, limit=LATENCY_OF)
+        orders: list[dict[str, Any]] = page["orders"] if page else []
+        took = sorted(
+            _ms(order["decidedAt"]) - _ms(order["createdAt"])
+            for order in orders
+            if order.get("decidedAt") and order.get("createdAt")
+        )
+        if took:
+            sample.p50_ms, sample.p99_ms = share(took, 0.5), share(took, 0.99)
+
+    async def _letters(self, sample: Sample, key: str | None) -> None:
+        self._looks += 1
+        if self._looks % LETTERS_EVERY == 1:
+            found = await self._asked("order", "/api/dead-letters", key, limit=LETTERS_MAX)
+            self._letters_open = None if found is None else len(found["deadLetters"])
+        sample.dead_letters = self._letters_open
+
+    async def _asked(self, service: str, path: str, key: str | None, **query: object) -> Any:
+        if not self._health.get(service, {}).get("up"):
+            return None
+        try:
+            return await self._services.get(service, path, key, **query)
+        except OrderstreamError:
+            return None  # Its health says so, or nobody who may ask is signed in.
+
+    def _rate(self, name: str, count: float, sample: Sample) -> float | None:
+        """Return what came per second since this was counted before; a new count began at 0."""
+        now = sample.at_ms / 1000
+        before = self._before.get(name)
+        self._before[name] = (now, count)
+        if before is None or now <= before[0]:
+            return None
+        came = count - before[1] if count >= before[1] else count
+        return came / (now - before[0])
+
+
+def _total(family: Metric, statuses: frozenset[str] | None = None) -> float:
+    """Add a counter up; beside each count stands when it began, which is none."""
+    return sum(
+        sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+        and (statuses is None or sample.labels.get("status") in statuses)
+    )
+
+
+def _document(sample: Sample) -> dict[str, Any]:
+    return {
+        "at": sample.at_ms,
+        "accepted": sample.accepted,
+        "outcomes": sample.outcomes,
+        "p50": sample.p50_ms,
+        "p99": sample.p99_ms,
+        "lag": sample.lag,
+        "handled": sample.handled,
+        "deadLetters": sample.dead_letters,
+    }
+
+
+def _read(body: str) -> dict[str, Any]:
+    try:
+        return dict[str, Any](json.loads(body))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _ms(text: str) -> int:
+    return to_epoch_ms(datetime.fromisoformat(text))
+
+
+def share(ordered: Sequence[int], part: float) -> float:
+    """Return the value below which that part of the values lies."""
+    return float(ordered[min(len(ordered) - 1, int(part * len(ordered)))])

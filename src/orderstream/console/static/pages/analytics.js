@@ -1,0 +1,61 @@
+// The numbers: what became of orders, what sells, what was wanted and not there, and when.
+import { Away, Badge, Card, Figure, html, millis, num, Page, Table, useLive } from "../lib/ui.js";
+import { enc, get } from "../lib/api.js";
+import { Chart } from "../lib/chart.js";
+
+const DAY_MS = 86400_000;
+const API = "/services/analytics/api/analytics";
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+export default function Analytics({ theme }) {
+  const summary = useLive((signal) => get(`${API}/summary`, {}, signal), 3000);
+  const hour = useLive((signal) => get(`${API}/timeseries`, {}, signal), 10000);
+  const week = useLive((signal) => get(`${API}/timeseries`, { from: new Date(Date.now() - 7 * DAY_MS).toISOString() }, signal), 60000);
+  const top = useLive((signal) => get(`${API}/top`, { limit: 100 }, signal), 10000);
+  const latest = useLive((signal) => get("/services/order/api/orders", { limit: 500 }, signal), 10000);
+  const s = summary.data;
+  const minutes = hour.data?.minutes ?? [];
+  const skus = top.data?.skus;
+  const most = Math.max(1, ...(skus ?? []).map((x) => x.sold));
+  return html`<${Page} title="Analytics" sub="counted exactly once, live"><${Away} error=${summary.error ?? hour.error ?? top.error} />
+    ${s && html`<div class="figures"><${Figure} name="orders" value=${num(s.orders)} />${Object.entries(s.outcomes).map(([name, count]) => html`<${Figure} key=${name} name=${name.toLowerCase()} value=${num(count)} />`)}
+      <${Figure} name="decision p50, all" value=${millis(s.decisionLatencyMs?.p50)} /><${Figure} name="decision p99, all" value=${millis(s.decisionLatencyMs?.p99)} /></div>`}
+    <div class="grid wide"><${Card} title="Outcomes each minute, last hour">${minutes.length > 1 ? html`<${Chart} theme=${theme} label="outcomes each minute" at=${minutes.map((m) => Date.parse(m.minute) / 1000)} format=${num}
+        series=${[["CONFIRMED", "--two"], ["REJECTED", "--three"], ["FAILED", "--four"]].map(([name, colour]) => ({ name: name.toLowerCase(), colour, values: minutes.map((m) => m.outcomes[name] ?? 0) }))} />` : html`<p class="empty">There is a line from the second minute on.</p>`}<//>
+      <${Card} title="How long decisions took: the newest 500 orders"><${Histogram} orders=${latest.data?.orders ?? []} /><//></div>
+    <${Card} title="When orders come: the last seven days by hour"><${Heat} minutes=${week.data?.minutes ?? []} /><//>
+    <div class="grid wide"><${Card} title="Best sellers"><${Table} label="best sellers" rows=${skus?.slice(0, 15)} keyOf=${(x) => x.sku} empty="Nothing was sold yet." columns=${[
+        { name: "SKU", of: (x) => html`<a href="#/stock/${enc(x.sku)}">${x.sku}</a>` }, { name: "sold", kind: "num", of: (x) => num(x.sold) },
+        { name: "share", quiet: true, of: (x) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * x.sold) / most}%"></i></div>` }]} /><//>
+      <${Card} title="Wanted and not there"><${Table} label="rejected for stock" rows=${skus?.filter((x) => x.lost > 0).sort((a, b) => b.lost - a.lost).slice(0, 15)} keyOf=${(x) => x.sku} empty="Nothing was missing." columns=${[
+        { name: "SKU", of: (x) => html`<a href="#/stock/${enc(x.sku)}">${x.sku}</a>` }, { name: "lost", kind: "num", of: (x) => html`<${Badge} of=${num(x.lost)} kind="warn" />` }, { name: "sold", kind: "num", of: (x) => num(x.sold) }]} /><//></div><//>`;
+}
+
+const EDGES = [2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000];
+function Histogram({ orders }) {
+  const took = orders.filter((o) => o.decidedAt).map((o) => Date.parse(o.decidedAt) - Date.parse(o.createdAt));
+  const counts = new Array(EDGES.length + 1).fill(0);
+  for (const t of took) counts[(EDGES.findIndex((e) => t <= e) + 1 || EDGES.length + 1) - 1]++;
+  const bars = [...EDGES.map((e, n) => [`≤ ${millis(e)}`, counts[n]]), ["more", counts[EDGES.length]]];
+  const most = Math.max(1, ...bars.map(([, c]) => c));
+  if (!took.length) return html`<p class="empty">No order was decided yet.</p>`;
+  return html`<${Table} label="latency histogram" rows=${bars} keyOf=${([name]) => name} columns=${[{ name: "took", kind: "tight", of: ([name]) => name }, { name: "orders", kind: "num tight", of: ([, c]) => num(c) },
+    { name: "share", quiet: true, of: ([, c]) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * c) / most}%"></i></div>` }]} />`;
+}
+
+function Heat({ minutes }) {
+  const sums = new Map();
+  for (const m of minutes) {
+    const at = new Date(m.minute);
+    const cell = `${at.getDay()} ${at.getHours()}`;
+    sums.set(cell, (sums.get(cell) ?? 0) + Object.values(m.outcomes).reduce((a, b) => a + b, 0));
+  }
+  const most = Math.max(1, ...sums.values());
+  const hours = [...Array(24).keys()];
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="heat map"><div class="heat" role="img" aria-label="orders by day and hour; the busiest hour has ${num(most)}">
+    <span></span>${hours.map((n) => html`<span>${n % 3 ? "" : n}</span>`)}
+    ${DAYS.map((day, d) => html`<span>${day}</span>${hours.map((n) => {
+      const count = sums.get(`${d} ${n}`) ?? 0;
+      return html`<i title="${day} ${n}:00, ${num(count)} orders" style="opacity:${count ? 0.15 + (0.85 * count) / most : 0.05}"></i>`;
+    })}`)}</div></div>`;
+}

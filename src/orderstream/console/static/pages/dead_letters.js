@@ -1,0 +1,134 @@
+// Dead letters: what could not be processed, why, and what becomes of it.
+import { act, ask, Away, Badge, Card, Field, html, num, Page, Payload, Table, tell, Time, useLive, useState } from "../lib/ui.js";
+import { enc, get, query, send } from "../lib/api.js";
+import { Headers } from "./orders.js";
+
+const API = "/services/order/api/dead-letters";
+const AT_ONCE = 100; // Of a bulk, so that its progress is seen.
+
+export default function DeadLetters(props) {
+  const { rest } = props.place;
+  return rest.length ? html`<${One} ...${props} at=${rest.join("/")} />` : html`<${List} ...${props} />`;
+}
+
+const FILTERS = ["topic", "reason", "order", "group"];
+const orderOf = (d) => (d.order ? html`<a href="#/orders/${enc(d.order)}">${d.order}</a>` : "–");
+// What differs between orders is left out, so that one cause is one group.
+const causeOf = (d) => `${d.exception?.split(".").at(-1) ?? "?"}: ${(d.reason ?? "").replace(/\border \S+/g, "order …").replace(/\d{3,}/g, "…")}`;
+
+function List({ place, may, onLetters }) {
+  const [filter, setFilter] = useState(place.query);
+  const wanted = Object.fromEntries(FILTERS.map((f) => [f, filter[f]]));
+  const [work, setWork] = useState(null);
+  const { data, error, again } = useLive(async (signal) => {
+    const found = await get(API, { ...wanted, handled: filter.handled, limit: 1000 }, signal);
+    if (!Object.values(wanted).some(Boolean) && !filter.handled) onLetters(found.deadLetters.length);
+    return found;
+  }, 5000, [JSON.stringify(filter)]);
+  const apply = (event) => {
+    event.preventDefault();
+    const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
+    setFilter(parts);
+    history.replaceState(null, "", `#/dead-letters${query(parts)}`);
+  };
+  const letters = data?.deadLetters;
+  const open = letters?.filter((d) => !d.handled) ?? [];
+  const groups = Object.entries(Object.groupBy ? Object.groupBy(letters ?? [], causeOf) : (letters ?? []).reduce((all, d) => ((all[causeOf(d)] ??= []).push(d), all), {}));
+  const bulk = async (verb, some) => {
+    const parts = some ? {} : Object.fromEntries(Object.entries(wanted).filter(([, v]) => v));
+    const count = some ? some.length : (await get_(verb, parts))?.[verb === "redrive" ? "wouldRedrive" : "wouldDiscard"];
+    if (count === undefined) return;
+    const said = await ask({ title: `${verb === "redrive" ? "Redrive" : "Discard"} ${num(count)} dead letters?`, danger: verb === "discard", yes: verb === "redrive" ? "Redrive them" : "Discard them",
+      text: verb === "redrive" ? "Each goes back to its topic once, and is tried from the beginning. Doing it twice doubles nothing." : "They are not tried again; their orders stay FAILED.",
+      body: html`<${Field} label="note${verb === "discard" ? "" : " (may be left out)"}"><input name="note" required=${verb === "discard"} maxlength="500" /><//>` });
+    if (!said) return;
+    let done = 0;
+    setWork({ verb, done, count });
+    try {
+      if (some) {
+        for (const letter of some) {
+          await send("POST", `${API}/${enc(letter.place)}/${verb}`, said.note ? { note: said.note } : {});
+          setWork({ verb, done: ++done, count });
+        }
+      } else {
+        for (;;) {
+          const result = await send("POST", `${API}:${verb}`, { ...parts, limit: AT_ONCE, ...(said.note ? { note: said.note } : {}) });
+          const moved = result.redriven ?? result.discarded ?? 0;
+          done += moved;
+          setWork({ verb, done, count });
+          if (!moved || done >= count) break;
+        }
+      }
+      tell(`${num(done)} ${verb === "redrive" ? "redriven" : "discarded"}.`);
+    } catch (error_) {
+      tell(`${num(done)} done, then: ${error_.message}`, "bad");
+    }
+    setWork(null);
+    again();
+  };
+  const columns = [
+    { name: "parked", kind: "tight", of: (d) => html`<${Time} at=${d.parkedAt} />` },
+    { name: "order", of: orderOf }, { name: "from", of: (d) => html`<span class="mono">${d.origin?.topic ?? "?"}</span>` },
+    { name: "reason", of: (d) => html`<a href="#/dead-letters/${enc(d.place)}">${d.reason || d.exception || d.place}</a>` },
+    { name: "times", kind: "num", of: (d) => num(d.times) },
+    { name: "state", kind: "tight", of: (d) => (d.handled ? html`<${Badge} of=${d.handled.action ?? d.handled.how ?? "handled"} kind="calm" />` : html`<${Badge} of="open" kind="bad" />`) },
+  ];
+  return html`<${Page} title="Dead letters" sub="records that kept failing, by cause" actions=${may && open.length > 0 && html`
+      <button disabled=${work} onClick=${() => bulk("discard")}>Discard all that fit</button><button class="main" disabled=${work} onClick=${() => bulk("redrive")}>Redrive all that fit</button>`}>
+    <form class="filters" onSubmit=${apply} role="search">${FILTERS.map((f) => html`<${Field} label=${f}><input name=${f} value=${filter[f]} data-search=${f === "reason" ? true : undefined} size="14" /><//>`)}
+      <${Field} label="show"><select name="handled" value=${filter.handled ?? ""}><option value="">open</option><option value="true">handled too</option></select><//><button class="main">Search</button></form>
+    <${Away} error=${error} />
+    ${work && html`<div class="card" role="status">${work.verb === "redrive" ? "Redriving" : "Discarding"}: ${num(work.done)} of ${num(work.count)}
+      <progress max=${work.count} value=${work.done} aria-label="progress">${work.done}</progress></div>`}
+    ${data?.more && html`<p class="note">There are more than these 1,000.</p>`}
+    ${letters && !letters.length && html`<${Card}><p class="empty">No dead letter fits. Good.</p><//>`}
+    ${groups.map(([cause, some]) => html`<${Card} key=${cause} title="${cause} (${num(some.length)})" actions=${may && some.some((d) => !d.handled) && html`
+      <button disabled=${work} onClick=${() => bulk("discard", some.filter((d) => !d.handled))}>Discard</button><button disabled=${work} onClick=${() => bulk("redrive", some.filter((d) => !d.handled))}>Redrive</button>`}>
+      <${Table} label=${cause} rows=${some.slice(0, 50)} columns=${columns} keyOf=${(d) => d.place} />
+      ${some.length > 50 && html`<p class="soft">50 of ${num(some.length)} are shown: search for the others.</p>`}<//>`)}<//>`;
+}
+
+const get_ = (verb, parts) => act(() => send("POST", `${API}:${verb}`, { ...parts, dryRun: true, ...(verb === "discard" ? { note: "dry run" } : {}) }), "Counted: nothing was done yet.");
+
+function One({ at, may }) {
+  const path = `${API}/${enc(at)}`;
+  const { data: d, error, again } = useLive((signal) => get(path, {}, signal), 5000, [at]);
+  const redrive = async () => {
+    if (await ask({ title: "Redrive it?", yes: "Redrive it", text: `It goes back to ${d.origin?.topic} as it is, and is tried from the beginning.` }))
+      await act(() => send("POST", `${path}/redrive`), (r) => (r.redriven ? "Redriven." : "It had been handled before: nothing was done.")), again();
+  };
+  const edit = async () => {
+    const said = await ask({ title: "Edit and redrive", yes: "Redrive the edited record", text: "The dead letter itself stays as it is, with its history.",
+      body: html`<${Field} label="value"><textarea name="value" rows="12">${pretty(d.value)}</textarea><//><${Field} label="note (may be left out)"><input name="note" maxlength="500" /><//>` });
+    if (said) await act(() => send("POST", `${path}/redrive`, { value: compact(said.value), ...(said.note ? { note: said.note } : {}) }), "Redriven as edited."), again();
+  };
+  const discard = async () => {
+    const said = await ask({ title: "Discard it?", danger: true, yes: "Discard it", text: "It is not tried again; its order stays FAILED.", body: html`<${Field} label="why"><input name="note" required maxlength="500" /><//>` });
+    if (said) await act(() => send("POST", `${path}/discard`, { note: said.note }), "Discarded."), again();
+  };
+  return html`<${Page} title="Dead letter" sub=${html`<a href="#/dead-letters">all dead letters</a> <span class="mono">${at}</span>`} actions=${may && d && !d.handled && html`
+      <button onClick=${discard}>Discard</button><button onClick=${edit}>Edit and redrive</button><button class="main" onClick=${redrive}>Redrive</button>`}>
+    <${Away} error=${error} />
+    ${d && html`<div class="grid wide"><${Card} title="Why"><dl class="facts"><dt>reason</dt><dd>${d.reason}</dd><dt>exception</dt><dd class="mono">${d.exception}</dd>
+        <dt>order</dt><dd>${orderOf(d)}</dd><dt>parked</dt><dd><${Time} at=${d.parkedAt} /></dd><dt>from</dt><dd class="mono">${d.origin ? `${d.origin.topic}[${d.origin.partition}]@${d.origin.offset}` : "?"}</dd>
+        <dt>by</dt><dd>${d.origin?.group ?? "–"}</dd><dt>times</dt><dd>${num(d.times)}</dd></dl><//>
+      <${Card} title="What was done">${d.handled ? html`<dl class="facts">${Object.entries(d.handled).map(([k, v]) => html`<dt>${k}</dt><dd>${k === "at" ? html`<${Time} at=${v} />` : typeof v === "object" ? JSON.stringify(v) : String(v)}</dd>`)}</dl>` : html`<p class="soft">Nothing yet: it is open.</p>`}
+        <h3>Each time that it failed</h3><${Payload} text=${JSON.stringify(d.passes)} /><//></div>
+      <${Card} title="Payload"><${Payload} text=${d.value} /><${Headers} headers=${d.headers} /><//>
+      ${d.stacktrace && html`<${Card} title="Stack trace"><pre>${d.stacktrace}</pre><//>`}`}<//>`;
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text ?? "";
+  }
+}
+function compact(text) {
+  try {
+    return JSON.stringify(JSON.parse(text));
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,21 @@
+// What customers were told.
+import { Away, Badge, Card, Field, html, Page, Table, Time, useLive, useState } from "../lib/ui.js";
+import { enc, get, query } from "../lib/api.js";
+
+export default function Notifications({ place }) {
+  const [filter, setFilter] = useState(place.query);
+  const { data, error } = useLive((signal) => get("/services/notification/api/notifications", { orderId: filter.orderId, status: filter.status, limit: 100 }, signal), 3000, [JSON.stringify(filter)]);
+  const apply = (event) => {
+    event.preventDefault();
+    const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
+    setFilter(parts);
+    history.replaceState(null, "", `#/notifications${query(parts)}`);
+  };
+  return html`<${Page} title="Notifications" sub="newest first, live">
+    <form class="filters" onSubmit=${apply} role="search"><${Field} label="order"><input name="orderId" data-search placeholder="/" value=${filter.orderId} /><//>
+      <${Field} label="status"><select name="status" value=${filter.status ?? ""}><option value="">any</option><option>SENT</option><option>FAILED</option></select><//><button class="main">Search</button></form>
+    <${Away} error=${error} />
+    <${Card}><${Table} label="notifications" rows=${data?.notifications} keyOf=${(n) => n.id} empty="Nobody was told anything yet." columns=${[
+      { name: "at", kind: "tight", of: (n) => html`<${Time} at=${n.createdAt} />` }, { name: "order", of: (n) => html`<a href="#/orders/${enc(n.orderId)}">${n.orderId}</a>` },
+      { name: "user", of: (n) => (n.userId === null ? "–" : String(n.userId)) }, { name: "by", of: (n) => n.channel }, { name: "status", kind: "tight", of: (n) => html`<${Badge} of=${n.status} />` }, { name: "text", of: (n) => n.text }]} /><//><//>`;
+}

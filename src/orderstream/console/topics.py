@@ -1,0 +1,276 @@
+"""Topics and their records, for who looks into them; nothing is joined, nothing is committed."""
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from orderstream.contract.errors import Malformed, OrderstreamError
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.clients import made
+from orderstream.runtime.clock import monotonic
+from orderstream.runtime.documents import as_document
+from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.sender import Sender
+from orderstream.runtime.stage import Positions
+
+SHOWN_MAX = 500
+LOOKS_S = 8.0  # A search that finds little ends after this, and says how far it came.
+BATCH = 2_000
+WAIT_S = 0.2
+
+
+class UnknownTopic(OrderstreamError):
+    """There is no such topic."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which records: from where on, of which partition, and what must be in them."""
+
+    start: str = "newest"  # newest, beginning, end, an offset, or a time in ms as `@1700000000000`.
+    partition: int | None = None
+    key: str = ""
+    text: str = ""
+    header: str = ""
+    limit: int = 50
+
+    def fits(self, record: Message) -> bool:
+        """Return whether a record has what was asked for; case counts in the key alone."""
+        key, value = _bytes(record.key()), _bytes(record.value())
+        if self.key and self.key.encode() not in key:
+            return False
+        if self.text and self.text.lower() not in value.decode("utf-8", "replace").lower():
+            return False
+        if not self.header:
+            return True
+        name, _, wanted = self.header.lower().partition("=")
+        return any(
+            name in found.lower() and wanted in _bytes(said).decode("utf-8", "replace").lower()
+            for found, said in record.headers() or ()
+        )
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """What was found; `looked` records were looked at. `whole` unless more may stand there."""
+
+    records: list[dict[str, Any]]
+    looked: int
+    whole: bool
+
+
+class TopicDesk:
+    """The topics of a cluster. Every method raises Unavailable, and UnknownTopic for a name."""
+
+    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+        self._config = dict(config)
+        self._group = group
+        self._admin = Admin(self._config)
+        self._sender = Sender(config)
+
+    def every(self) -> list[dict[str, Any]]:
+        """Return every topic with its size."""
+        return [
+            {
+                "name": topic.name,
+                "partitions": topic.partitions,
+                "replication": topic.replication,
+                "records": topic.records,
+            }
+            for topic in self._admin.describe()
+        ]
+
+    def show(self, topic: str) -> dict[str, Any]:
+        """Return a topic's partitions, and its settings with where each comes from."""
+        partitions = self._admin.replicas(topic)
+        if not partitions:
+            raise UnknownTopic(f"there is no topic {topic}")
+        at = [(topic, one["partition"]) for one in partitions]
+        begins, ends = self._admin.begins(at), self._admin.ends(at)
+        for one in partitions:
+            place = topic, one["partition"]
+            one |= {"begin": begins[place], "end": ends[place]}
+        return {
+            "name": topic,
+            "partitions": partitions,
+            "config": self._admin.config_of(topic),
+        }
+
+    def browse(self, topic: str, wanted: Wanted) -> Browsed:
+        """Return committed records that fit. Raises Malformed for a place that is none."""
+        with closing(LogReader(self._config, self._group)) as reader:
+            partitions = [
+                at
+                for at in reader.partitions([topic])
+                if wanted.partition is None or at[1] == wanted.partition
+            ]
+            if not partitions:
+                raise UnknownTopic(f"there is no topic {topic}, or no such partition of it")
+            first, ends = reader.begins(partitions), reader.stable_ends(partitions)
+            limit = min(wanted.limit, SHOWN_MAX)
+            if wanted.start == "newest":
+                return self._newest(wanted, first, ends, limit)
+            begins = self._begins(wanted.start, first, ends)
+            return _read(reader, wanted, begins, ends, limit)
+
+    def _newest(self, wanted: Wanted, first: Positions, ends: Positions, limit: int) -> Browsed:
+        """Go back from the end in growing steps, until there are enough or the time is up."""
+        found: list[dict[str, Any]] = []
+        looked, behind, step = 0, dict(ends), max(limit, 200)
+        deadline = monotonic() + LOOKS_S
+        while any(behind[at] > first[at] for at in behind):
+            begins = {at: max(first[at], end - step) for at, end in behind.items()}
+            # Each stretch by a reader of its own: one goes forward only.
+            with closing(LogReader(self._config, self._group)) as stretch:
+                stretch.partitions([at[0] for at in behind])
+                part = _read(stretch, wanted, begins, behind, SHOWN_MAX * 20, newest=True)
+            found += part.records
+            looked += part.looked
+            behind, step = begins, step * 4
+            if len(found) >= limit or monotonic() > deadline:
+                break
+        found.sort(key=_newest_first)
+        whole = all(behind[at] <= first[at] for at in behind) and len(found) <= limit
+        return Browsed(found[:limit], looked, whole)
+
+    def _begins(self, start: str, first: Positions, ends: Positions) -> Positions:
+        if start == "beginning":
+            return first
+        if start == "end":
+            return dict(ends)
+        if start.startswith("@") and start[1:].isdigit():
+            found = self._admin.at_time(ends, int(start[1:]))
+            return {at: found.get(at, ends[at]) for at in ends}
+        if re.fullmatch(r"\d{1,18}", start):
+            return {at: max(first[at], int(start)) for at in ends}
+        raise Malformed("is newest, beginning, end, an offset, or a time as @MILLISECONDS", "start")
+
+    async def tail(self, topic: str, wanted: Wanted) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Give what comes and fits, as it comes, until the one who asks goes."""
+        loop = asyncio.get_running_loop()
+        came: asyncio.Queue[list[dict[str, Any]] | Exception] = asyncio.Queue(20)
+        over = threading.Event()
+
+        def put(what: list[dict[str, Any]] | Exception) -> None:
+            with suppress(RuntimeError):  # The loop has ended.
+                asyncio.run_coroutine_threadsafe(came.put(what), loop)
+
+        def follow() -> None:
+            try:
+                for records in self._follow(topic, wanted, over):
+                    put(records)
+            except Exception as error:  # noqa: BLE001 - handed on to the one who asked
+                put(error)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            while True:
+                what = await came.get()
+                if isinstance(what, Exception):
+                    raise what
+                yield what
+        finally:
+            over.set()
+
+    def _follow(
+        self, topic: str, wanted: Wanted, over: threading.Event
+    ) -> Iterator[list[dict[str, Any]]]:
+        with closing(LogReader(self._config, self._group)) as reader:
+            ends = reader.stable_ends(reader.partitions([topic]))
+        if not ends:
+            raise UnknownTopic(f"there is no topic {topic}")
+        consumer = made(
+            Consumer,
+            self._config
+            | {
+                "group.id": self._group,  # Required; nothing is joined or committed.
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "log_level": 2,
+            },
+        )
+        with closing(consumer):
+            consumer.assign(
+                [
+                    TopicPartition(*at, end)
+                    for at, end in ends.items()
+                    if wanted.partition in (None, at[1])
+                ]
+            )
+            yield []  # From here on nothing is missed.
+            while not over.is_set():
+                messages = consumer.consume(BATCH, WAIT_S)
+                fits = [m for m in messages if m.error() is None and wanted.fits(m)]
+                if fits:
+                    yield [as_document(message) for message in fits[-wanted.limit :]]
+
+    def produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        partition: int | None,
+    ) -> dict[str, Any]:
+        """Write one record; returns where it stands. Raises OutcomeUnknown."""
+        there = {one["partition"] for one in self._admin.replicas(topic)}
+        if not there:
+            raise UnknownTopic(f"there is no topic {topic}")
+        if partition is not None and partition not in there:
+            raise Malformed(f"{topic} has no partition {partition}", "partition")
+        number, offset = self._sender.send(topic, key, value, headers, partition)
+        return {"topic": topic, "partition": number, "offset": offset}
+
+
+def _read(
+    reader: LogReader,
+    wanted: Wanted,
+    begins: Positions,
+    ends: Positions,
+    limit: int,
+    *,
+    newest: bool = False,
+) -> Browsed:
+    """Read forward and keep what fits; of a stretch that is looked at from its end, the last."""
+    found: list[dict[str, Any]] = []
+    looked = 0
+    inside = {at: end for at, end in ends.items() if begins[at] < end}
+    deadline = monotonic() + LOOKS_S
+    if not inside:
+        return Browsed([], 0, whole=True)
+    for messages in reader.read(inside, begins):
+        for message in messages:
+            at = message.topic() or "", message.partition() or 0
+            if (message.offset() or 0) >= ends.get(at, 0):
+                continue
+            looked += 1
+            if wanted.fits(message):
+                found.append(as_document(message))
+        if newest:
+            del found[:-limit]
+        elif len(found) >= limit:
+            return Browsed(found[:limit], looked, whole=False)
+        if monotonic() > deadline:
+            return Browsed(found, looked, whole=False)
+    return Browsed(found, looked, whole=True)
+
+
+def _newest_first(document: Mapping[str, Any]) -> tuple[float, int]:
+    stamp = str(document["time"] or "")
+    return (-_digits(stamp), -int(document["offset"]))
+
+
+def _digits(stamp: str) -> float:
+    return float(re.sub(r"\D", "", stamp) or 0)
+
+
+def _bytes(said: str | bytes | None) -> bytes:
+    return said.encode() if isinstance(said, str) else said or b""

@@ -1,0 +1,68 @@
+"""Who did what in the console, and when: records of a topic that Kafka keeps for ever."""
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import msgspec
+import structlog
+
+from orderstream.contract.envelope import rfc3339
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.clock import Clock
+from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.sender import Sender
+
+SHOWN_MAX = 500
+
+log = structlog.get_logger("orderstream.console")
+
+
+class Trail:
+    """The audit log. What an operator does is written down first, and its result afterwards.
+
+    A crash between the two leaves an entry without a result: it may have been done.
+    """
+
+    def __init__(self, config: Mapping[str, Any], topic: str, group: str, clock: Clock) -> None:
+        self._config = dict(config)
+        self._topic = topic
+        self._group = group
+        self._clock = clock
+        self._sender = Sender(config)
+
+    def create(self) -> None:
+        """Make the topic if it is missing; its one partition keeps the sequence."""
+        admin = Admin(self._config)
+        if admin.create([self._topic], 1):
+            admin.set_config(self._topic, {"retention.ms": "-1"})
+
+    def write(self, who: str, action: str, target: str, result: str, detail: str = "") -> None:
+        """Add an entry; returns once Kafka has it. Raises Unavailable, OutcomeUnknown."""
+        entry = {
+            "at": rfc3339(self._clock()),
+            "who": who,
+            "action": action,
+            "target": target,
+            "result": result,
+            "detail": detail,
+        }
+        log.info("operator", who=who, action=action, target=target, result=result)
+        self._sender.send(self._topic, who.encode(), msgspec.json.encode(entry))
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """Return the last entries, newest first. Raises Unavailable."""
+        with closing(LogReader(self._config, self._group)) as reader:
+            partitions = reader.partitions([self._topic])
+            ends = reader.stable_ends(partitions)
+            begins = {at: max(0, end - min(limit, SHOWN_MAX)) for at, end in ends.items()}
+            entries: list[dict[str, Any]] = []
+            for records in reader.read({at: end for at, end in ends.items() if end}, begins):
+                for record in records:
+                    try:
+                        entry = dict[str, Any](json.loads(record.value() or b""))
+                    except (ValueError, TypeError):
+                        continue  # Somebody else's: the topics page shows it.
+                    entries.append(entry | {"offset": record.offset()})
+        return entries[::-1][:limit]

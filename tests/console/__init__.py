@@ -1,0 +1,1 @@
+"""What the console asks Kafka and the services for, and what it refuses."""
