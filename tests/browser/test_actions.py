@@ -79,6 +79,18 @@ class TestOrders:
         order_id = placed(house)
         expect(page.get_by_role("link", name=str(order_id), exact=True)).to_be_visible()
 
+    def test_what_is_being_typed_stays_while_the_list_moves(
+        self, house: Installation, page: Page
+    ) -> None:
+        page.goto("/#/orders")
+        expect(page.get_by_role("table")).to_be_visible()
+        page.get_by_label("user").fill("half a na")
+        page.get_by_label("status").select_option("FAILED")
+        order_id = placed(house)
+        expect(page.get_by_role("link", name=str(order_id), exact=True)).to_be_visible()
+        expect(page.get_by_label("user")).to_have_value("half a na")
+        expect(page.get_by_label("status")).to_have_value("FAILED")
+
     def test_are_exported_as_they_fit(
         self, house: Installation, page: Page, tmp_path: Path
     ) -> None:

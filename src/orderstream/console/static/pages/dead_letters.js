@@ -75,8 +75,8 @@ function List({ place, may, onLetters }) {
   ];
   return html`<${Page} title="Dead letters" sub="records that kept failing, by cause" actions=${may && open.length > 0 && html`
       <button disabled=${work} onClick=${() => bulk("discard")}>Discard all that fit</button><button class="main" disabled=${work} onClick=${() => bulk("redrive")}>Redrive all that fit</button>`}>
-    <form class="filters" onSubmit=${apply} role="search">${FILTERS.map((f) => html`<${Field} label=${f}><input name=${f} value=${filter[f]} data-search=${f === "reason" ? true : undefined} size="14" /><//>`)}
-      <${Field} label="show"><select name="handled" value=${filter.handled ?? ""}><option value="">open</option><option value="true">handled too</option></select><//><button class="main">Search</button></form>
+    <form class="filters" onSubmit=${apply} role="search">${FILTERS.map((f) => html`<${Field} label=${f}><input name=${f} defaultValue=${filter[f]} data-search=${f === "reason" ? true : undefined} size="14" /><//>`)}
+      <${Field} label="show"><select name="handled"><option value="">open</option><option value="true" selected=${filter.handled === "true"}>handled too</option></select><//><button class="main">Search</button></form>
     <${Away} error=${error} />
     ${work && html`<div class="card" role="status">${work.verb === "redrive" ? "Redriving" : "Discarding"}: ${num(work.done)} of ${num(work.count)}
       <progress max=${work.count} value=${work.done} aria-label="progress">${work.done}</progress></div>`}

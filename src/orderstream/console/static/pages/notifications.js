@@ -12,8 +12,8 @@ export default function Notifications({ place }) {
     history.replaceState(null, "", `#/notifications${query(parts)}`);
   };
   return html`<${Page} title="Notifications" sub="newest first, live">
-    <form class="filters" onSubmit=${apply} role="search"><${Field} label="order"><input name="orderId" data-search placeholder="/" value=${filter.orderId} /><//>
-      <${Field} label="status"><select name="status" value=${filter.status ?? ""}><option value="">any</option><option>SENT</option><option>FAILED</option></select><//><button class="main">Search</button></form>
+    <form class="filters" onSubmit=${apply} role="search"><${Field} label="order"><input name="orderId" data-search placeholder="/" defaultValue=${filter.orderId} /><//>
+      <${Field} label="status"><select name="status"><option value="">any</option><option selected=${filter.status === "SENT"}>SENT</option><option selected=${filter.status === "FAILED"}>FAILED</option></select><//><button class="main">Search</button></form>
     <${Away} error=${error} />
     <${Card}><${Table} label="notifications" rows=${data?.notifications} keyOf=${(n) => n.id} empty="Nobody was told anything yet." columns=${[
       { name: "at", kind: "tight", of: (n) => html`<${Time} at=${n.createdAt} />` }, { name: "order", of: (n) => html`<a href="#/orders/${enc(n.orderId)}">${n.orderId}</a>` },

@@ -46,11 +46,11 @@ function List({ place, may }) {
       ${may && html`<button class="main" onClick=${() => place_(again)}>Place an order</button>`}`}>
     <form class="filters" onSubmit=${apply} role="search">
       <${Field} label="order id"><input name="id" data-search placeholder="/" /><//>
-      <${Field} label="user"><input name="userId" value=${filter.userId} size="10" /><//>
-      <${Field} label="SKU"><input name="sku" value=${filter.sku} size="12" /><//>
-      <${Field} label="status"><select name="status" value=${filter.status ?? ""}><option value="">any</option>${STATES.map((s) => html`<option>${s}</option>`)}</select><//>
-      <${Field} label="from"><input type="datetime-local" name="from" value=${filter.from} /><//>
-      <${Field} label="before"><input type="datetime-local" name="to" value=${filter.to} /><//>
+      <${Field} label="user"><input name="userId" defaultValue=${filter.userId} size="10" /><//>
+      <${Field} label="SKU"><input name="sku" defaultValue=${filter.sku} size="12" /><//>
+      <${Field} label="status"><select name="status"><option value="">any</option>${STATES.map((s) => html`<option selected=${s === filter.status}>${s}</option>`)}</select><//>
+      <${Field} label="from"><input type="datetime-local" name="from" defaultValue=${filter.from} /><//>
+      <${Field} label="before"><input type="datetime-local" name="to" defaultValue=${filter.to} /><//>
       <button class="main">Search</button></form>
     <${Away} error=${error} />
     <${Card}><${Table} label="orders" columns=${columns} rows=${data?.orders} keyOf=${(o) => o.orderId} empty="No order fits." />

@@ -49,7 +49,7 @@ async function set(level, again) {
   const said = await ask({ title: level.sku ? `What is on hand of ${level.sku}?` : "A new SKU", yes: "Set it",
     text: "What orders have reserved stays reserved: less than that is refused.",
     body: html`${!level.sku && html`<${Field} label="SKU"><input name="sku" required maxlength="64" /><//>`}
-      <${Field} label="on hand"><input name="onHand" type="number" min="0" max="1000000000000" required value=${level.onHand} /><//>` });
+      <${Field} label="on hand"><input name="onHand" type="number" min="0" max="1000000000000" required defaultValue=${level.onHand} /><//>` });
   if (!said) return;
   const sku = level.sku || said.sku;
   await act(() => send("PUT", `/services/inventory/api/stock/${enc(sku)}`, { onHand: Number(said.onHand) }), (s) => `${s.sku}: ${num(s.onHand)} on hand, ${num(s.available)} available.`);

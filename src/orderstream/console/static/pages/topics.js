@@ -85,12 +85,12 @@ function One({ topic, place, may }) {
       ${may && html`<button onClick=${() => produce(path, topic)}>Produce a record</button>`}`}>
     <form class="filters" onSubmit=${apply} role="search">
       <${Field} label="from"><select name="start" value=${parts.start} onChange=${(e) => setParts({ ...parts, start: e.target.value })}><option value="newest">newest</option><option value="beginning">beginning</option><option value="offset">offset</option><option value="time">time</option></select><//>
-      ${parts.start === "offset" && html`<${Field} label="offset"><input name="offset" inputmode="numeric" pattern="[0-9]+" value=${parts.offset} size="9" /><//>`}
+      ${parts.start === "offset" && html`<${Field} label="offset"><input name="offset" inputmode="numeric" pattern="[0-9]+" defaultValue=${parts.offset} size="9" /><//>`}
       ${parts.start === "time" && html`<${Field} label="time"><input name="time" type="datetime-local" step="1" /><//>`}
-      <${Field} label="partition"><select name="partition" value=${parts.partition}><option value="">all</option>${(about.data?.partitions ?? []).map((p) => html`<option value=${p.partition}>${p.partition}</option>`)}</select><//>
-      <${Field} label="key has"><input name="key" size="12" value=${parts.key} /><//><${Field} label="text has"><input name="text" data-search placeholder="/" size="14" value=${parts.text} /><//>
-      <${Field} label="header has"><input name="header" size="14" placeholder="name=value" value=${parts.header} /><//>
-      <${Field} label="at most"><input name="limit" type="number" min="1" max="500" value=${parts.limit} /><//><button class="main" disabled=${busy}>${busy ? "Reading …" : "Search"}</button></form>
+      <${Field} label="partition"><select name="partition"><option value="">all</option>${(about.data?.partitions ?? []).map((p) => html`<option value=${p.partition} selected=${String(p.partition) === String(parts.partition)}>${p.partition}</option>`)}</select><//>
+      <${Field} label="key has"><input name="key" size="12" defaultValue=${parts.key} /><//><${Field} label="text has"><input name="text" data-search placeholder="/" size="14" defaultValue=${parts.text} /><//>
+      <${Field} label="header has"><input name="header" size="14" placeholder="name=value" defaultValue=${parts.header} /><//>
+      <${Field} label="at most"><input name="limit" type="number" min="1" max="500" defaultValue=${parts.limit} /><//><button class="main" disabled=${busy}>${busy ? "Reading …" : "Search"}</button></form>
     <${Away} error=${about.error} />
     <${Card} title="Records" actions=${found?.records.length > 0 && html`<button onClick=${() => download("json")}>JSON</button><button onClick=${() => download("ndjson")}>NDJSON</button>`}>
       <p class="soft" role="status">${found ? `${num(found.records.length)} shown, ${num(found.looked)} looked at${found.whole ? "" : "; there may be more: narrow it, or go on from an offset"}` : "…"}${live ? "; live" : ""}</p>
