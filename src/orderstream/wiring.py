@@ -20,7 +20,13 @@ import orderstream
 from orderstream.analytics.api import analytics_routes
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
-from orderstream.console.api import Console, console_routes, page_routes, problems
+from orderstream.console.api import (
+    Console,
+    console_routes,
+    page_routes,
+    problems,
+    static_files,
+)
 from orderstream.console.groups import GroupDesk, Replays
 from orderstream.console.sampler import Lags, Sampler
 from orderstream.console.services import Services
@@ -499,6 +505,7 @@ def console_app(settings: Settings) -> ASGIApp:
     checks: dict[str, Check] = {"start": preparing.check, "kafka": Reach(kafka).check}
     app = web_app("orderstream: console", checks, keys=sessions, on_start=on_start, on_stop=on_stop)
     problems(app)
+    app.mount("/static", static_files())
     app.include_router(page_routes(sessions))
     app.include_router(console_routes(console))
     return app

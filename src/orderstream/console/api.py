@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
 from orderstream.console.groups import GroupDesk, Unsuitable
@@ -94,6 +96,18 @@ class Reset(Body):
     dryRun: bool = True
 
 
+class _Files(StaticFiles):
+    async def get_response(self, path: str, scope: Any) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers.update(SAFE | {"cache-control": "no-cache"})
+        return answer
+
+
+def static_files() -> Any:
+    """Return the page's files as an ASGI app; asked for again, they are sent if they changed."""
+    return GZipMiddleware(_Files(directory=STATIC), minimum_size=1000)
+
+
 def page_routes(sessions: Sessions | None) -> APIRouter:
     """Give the page itself, and who is signed in."""
     routes = APIRouter()
@@ -105,13 +119,6 @@ def page_routes(sessions: Sessions | None) -> APIRouter:
     @routes.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:  # pyright: ignore[reportUnusedFunction]
         return FileResponse(STATIC / "icon.svg", headers=SAFE, media_type="image/svg+xml")
-
-    @routes.get("/static/{path:path}", include_in_schema=False)
-    async def static(path: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        file = (STATIC / path).resolve()
-        if not file.is_relative_to(STATIC) or not file.is_file():
-            raise Problem(404, "not-found", f"There is no {path}.")
-        return FileResponse(file, headers=SAFE | {"cache-control": "no-cache"})
 
     @routes.get("/console/session", summary="Who is signed in", tags=["session"])
     async def session(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
