@@ -20,6 +20,7 @@ NAMES = (
     "bulk",
     "scale",
     "overload",
+    "console",
     "growth",
     "peers",
     "ceiling",

@@ -1,8 +1,8 @@
 """Twice the load that it can take, for a minute: who is accepted is answered soon, others at once.
 
 What it can take is measured first: orders accepted per second in a closed loop over 256
-connections. Then twice as many are sent each second, by timetable, over 8,192 connections, twice as
-many as orders may be under way (`ORDERSTREAM_IN_FLIGHT_MAX`); who is refused comes again when the
+connections. Then twice as many are sent each second, by timetable, over twice as many connections
+as orders may be under way (`ORDERSTREAM_IN_FLIGHT_MAX`); who is refused comes again when the
 answer says. A prober beside them notes how long a refusal takes. `verify` runs at the end.
 """
 
@@ -28,7 +28,6 @@ from bench.harness import (
 from bench.memory import most_during, total_pss
 
 SECONDS = 60
-CONNECTIONS = 8_192
 WARM_UP_ORDERS = 120_000
 RUNS = 3
 PROBE_EVERY_S = 0.05
@@ -75,7 +74,7 @@ def run() -> list[Figure]:
 
 
 def _overload(up: Installation, rate: int) -> dict[str, Any]:
-    connections = ("--connections", str(CONNECTIONS))
+    connections = ("--connections", str(2 * up.settings.in_flight_max))
     return load(up, "--rate", str(rate), "--seconds", str(SECONDS), *connections, all_placed=False)
 
 

@@ -156,7 +156,7 @@ class Settings(BaseModel):
         "ORDERSTREAM_DRILL_SKU", "FAIL", "SKU that makes inventory fail; empty: none"
     )
     in_flight_max: int = _set(
-        "ORDERSTREAM_IN_FLIGHT_MAX", 4096, "orders being accepted at once; more get 503", ge=1
+        "ORDERSTREAM_IN_FLIGHT_MAX", 1024, "orders being accepted at once; more get 503", ge=1
     )
     api_keys: SecretStr | None = _set(
         "ORDERSTREAM_API_KEYS",
