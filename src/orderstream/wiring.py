@@ -28,7 +28,7 @@ from orderstream.console.api import (
     static_files,
 )
 from orderstream.console.groups import GroupDesk, Replays
-from orderstream.console.sampler import Lags, Sampler
+from orderstream.console.sampler import Sampler, Seen
 from orderstream.console.services import Services
 from orderstream.console.sessions import Sessions
 from orderstream.console.topics import TopicDesk
@@ -456,13 +456,22 @@ def console_app(settings: Settings) -> ASGIApp:
     admin = Admin(kafka)
     log_reader: list[LogReader] = []
 
-    def lags_now() -> Lags:
+    topics = settings.topics
+    letters = [name for name in topics.all() if name.endswith(topics.dead_letter_suffix)]
+
+    def look() -> Seen:
         if not log_reader:
             log_reader.append(LogReader(kafka, group))
-        return [
-            (service, [(lag.committed or 0, lag.behind) for lag in found])
-            for service, found in lags(settings, admin, log_reader[0])
-        ]
+        log = log_reader[0]
+        handled = log.partitions([*letters, topics.dead_letters_handled])
+        return Seen(
+            len(admin.brokers()),
+            {
+                service: [(lag.committed or 0, lag.behind) for lag in found]
+                for service, found in lags(settings, admin, log)
+            },
+            sum(admin.ends(handled).values()),
+        )
 
     def key() -> str | None:
         own = settings.api_key
@@ -470,7 +479,7 @@ def console_app(settings: Settings) -> ASGIApp:
             return own.get_secret_value()
         return None if sessions is None else sessions.any_key()
 
-    sampler = Sampler(services, lags_now, admin.brokers, key, utc_now)
+    sampler = Sampler(services, look, key, utc_now)
     trail = Trail(kafka, settings.topic_audit, group, utc_now)
     preparing = Background(trail.create)
     running: list[asyncio.Task[None]] = []
@@ -486,7 +495,8 @@ def console_app(settings: Settings) -> ASGIApp:
         GroupDesk(kafka, group, own, replays),
         trail,
         sessions,
-        flow(settings.topics),
+        flow(topics),
+        settings.topic_audit,
     )
 
     async def on_start() -> None:
@@ -503,7 +513,14 @@ def console_app(settings: Settings) -> ASGIApp:
             reader.close()
 
     checks: dict[str, Check] = {"start": preparing.check, "kafka": Reach(kafka).check}
-    app = web_app("orderstream: console", checks, keys=sessions, on_start=on_start, on_stop=on_stop)
+    app = web_app(
+        "orderstream: console",
+        checks,
+        keys=sessions,
+        on_start=on_start,
+        on_stop=on_stop,
+        docs=False,
+    )
     problems(app)
     app.mount("/static", static_files())
     app.include_router(page_routes(sessions))

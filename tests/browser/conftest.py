@@ -30,7 +30,7 @@ def chromium() -> str:
     pytest.skip(MISSING)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # While it lives, an event loop runs in this thread.
 def browser() -> Iterator[Browser]:
     path = chromium()
     with sync_playwright() as playwright:

@@ -101,9 +101,15 @@ class TestRoles:
                 body = {"to": "end"} if path.endswith("reset") else {}
                 assert viewer.request(method, path, json=body).status_code == 403
 
-    def test_a_client_sees_nothing_of_others_here(self, alone: Alone) -> None:
-        with alone.browser("client") as client:
-            assert client.get("/services/order/api/orders").status_code == 403
+    def test_a_client_has_no_business_here(self, alone: Alone) -> None:
+        with alone.browser() as nobody:
+            answer = nobody.post("/console/session", json={"key": KEYS["client"][0]})
+            assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+    def test_a_key_in_a_header_is_handed_on(self, alone: Alone) -> None:
+        signed = {"authorization": f"Bearer {KEYS['viewer'][0]}"}
+        answer = httpx.get(f"{alone.url}/services/order/api/orders", headers=signed)
+        assert (answer.status_code, "order is away" in answer.text) == (503, True)
 
     def test_a_page_of_others_may_not_act_for_an_operator(self, alone: Alone) -> None:
         with alone.browser("operator") as operator:
@@ -137,6 +143,15 @@ class TestWithEverythingAway:
             ]
 
 
+class TestTheAuditLog:
+    @pytest.mark.parametrize("topic", ["{audit}", "__consumer_offsets"])
+    def test_is_written_by_nobody_else(self, alone: Alone, topic: str) -> None:
+        topic = topic.format(audit=alone.settings.topic_audit)
+        with alone.browser("operator") as operator:
+            answer = operator.post(f"/console/topics/{topic}/records", json={"value": "{}"})
+            assert answer.status_code == 409
+
+
 class TestThePage:
     def test_may_load_nothing_from_elsewhere_and_run_nothing_inline(self, alone: Alone) -> None:
         policy = httpx.get(alone.url).headers["content-security-policy"]
@@ -152,7 +167,22 @@ class TestThePage:
     def test_gives_no_other_file(self, alone: Alone, path: str) -> None:
         assert httpx.get(alone.url + path).status_code == 404
 
-    @pytest.mark.parametrize("path", ["/services/order/readyz", "/services/nobody/api/x"])
+    def test_has_no_documentation_with_scripts_of_others(self, alone: Alone) -> None:
+        with alone.browser("operator") as operator:
+            assert operator.get("/docs").status_code == 404
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/services/order/readyz",
+            "/services/nobody/api/x",
+            "/services/order%2Fapi%2F@127.0.0.1:1/x",
+            "/services/order/api/..%2f..%2freadyz",
+            "/services/order/api/%2e%2e/readyz",
+            "/services/order%2fapi/x",
+            "/services/order@127.0.0.1/api/x",
+        ],
+    )
     def test_passes_nothing_on_but_apis(self, alone: Alone, path: str) -> None:
         with alone.browser("viewer") as viewer:
             assert viewer.get(path).status_code == 404

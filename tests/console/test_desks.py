@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer
 
-from orderstream.console.groups import GroupDesk, Replays, Unsuitable
+from orderstream.console.groups import GroupDesk, Replays, UnknownGroup, Unsuitable
 from orderstream.console.topics import TopicDesk, UnknownTopic, Wanted
 from orderstream.console.trail import Trail
 from orderstream.contract.errors import Malformed
@@ -208,14 +208,18 @@ class TestGroups:
         for to in ("end", "+5"):
             with pytest.raises(Malformed, match="never passed over"):
                 groups.reset("ours-view", None, to, dry_run=False)
+        with pytest.raises(Malformed, match="all of its topics"):
+            groups.reset("ours-view", "order.created", "beginning", dry_run=False)
 
     def test_a_goal_that_is_none_is_refused(self, groups: GroupDesk, group: str) -> None:
         with pytest.raises(Malformed):
             groups.reset(group, None, "yesterday", dry_run=True)
 
     def test_a_group_that_has_read_nothing_has_nothing_to_set(self, groups: GroupDesk) -> None:
-        with pytest.raises(Unsuitable):
+        with pytest.raises(UnknownGroup):
             groups.reset("nobody", None, "beginning", dry_run=True)
+        with pytest.raises(UnknownGroup):
+            groups.show("nobody")
 
 
 def reader(config: dict[str, Any], group: str) -> Consumer:
@@ -229,7 +233,7 @@ class TestTheTrail:
         trail.create()
         trail.create()
         for n in range(3):
-            trail.write("boss", "cancel", f"order {n}", "done", "<b>why</b>")
+            trail.end("boss", "cancel", f"order {n}", "done", "<b>why</b>")
         entries = trail.newest(2)
         assert [entry["target"] for entry in entries] == ["order 2", "order 1"]
         assert entries[0]["who"] == "boss"
@@ -240,6 +244,7 @@ class TestTheTrail:
         topic = f"audit-{next(_numbers)}"
         trail = Trail(config, topic, "test-console", utc_now)
         trail.create()
-        TopicDesk(config, "test-console").produce(topic, None, b"\xff no JSON", [], None)
-        trail.write("boss", "cancel", "order", "done")
+        for stray in (b"\xff no JSON", b"{}", b"[]", b'{"who":1}'):
+            TopicDesk(config, "test-console").produce(topic, None, stray, [], None)
+        trail.begin("boss", "cancel", "order")
         assert [entry["who"] for entry in trail.newest(10)] == ["boss"]

@@ -68,6 +68,18 @@ class TestASession:
         assert sessions.caller([(b"cookie", cookie)]) is None
 
 
+@pytest.mark.parametrize("other", ['a={"x":1}', "a=b c", "bad name=1", "a", "=x"])
+def test_the_cookies_of_other_programs_take_nothing_away(sessions: Sessions, other: str) -> None:
+    ((name, cookie),) = signed_in(sessions)
+    both = f"{other}; ".encode() + cookie + f"; {other}".encode()
+    assert sessions.caller([(name, both)]) is not None
+
+
+def test_a_client_gets_no_session() -> None:
+    key, entry = new_key("shop", "client")
+    assert Sessions(Keys([entry])).sign_in(key) == ("", entry.caller)
+
+
 def test_a_key_in_a_header_will_do_as_for_every_service(sessions: Sessions) -> None:
     caller = sessions.caller([(b"x-api-key", KEY.encode())])
     assert caller is not None

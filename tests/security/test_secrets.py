@@ -16,7 +16,7 @@ import psutil
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from orderstream.flow import SERVICES
+from orderstream.flow import PROGRAMS
 from orderstream.runtime.keys import new_key
 from orderstream.runtime.settings import Settings
 from tests.ports import own_port
@@ -74,7 +74,7 @@ def given(secure_kafka: SecureKafka, secure_dsn: str) -> dict[str, str]:
         "ORDERSTREAM_API_KEY": BOSS,
         "ORDERSTREAM_LOG_LEVEL": "DEBUG",
     }
-    for port, name in enumerate(SERVICES, own_port()):
+    for port, name in enumerate(PROGRAMS, own_port()):
         settings[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     return settings
 
@@ -83,7 +83,7 @@ def given(secure_kafka: SecureKafka, secure_dsn: str) -> dict[str, str]:
 def addresses(given: dict[str, str], folder: Path) -> Iterator[dict[str, str]]:
     """Where the services are, which have processed an order and refused some requests."""
     settings = Settings.load(given)
-    found = {name: settings.address(name) for name in SERVICES}
+    found = {name: settings.address(name) for name in PROGRAMS}
     with serving(given, found, folder) as processes:
         signed = {"authorization": f"Bearer {BOSS}"}
         stock = httpx.put(f"{found['inventory']}/api/stock/MUG", json={"onHand": 9}, headers=signed)

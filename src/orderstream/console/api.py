@@ -5,9 +5,11 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.middleware.gzip import GZipMiddleware
@@ -15,20 +17,22 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 
-from orderstream.console.groups import GroupDesk, Unsuitable
+from orderstream.console.groups import GroupDesk, UnknownGroup, Unsuitable
 from orderstream.console.sampler import Sampler
-from orderstream.console.services import Services
+from orderstream.console.services import Refused, Services
 from orderstream.console.sessions import COOKIE, LASTS_S, Sessions
 from orderstream.console.topics import TopicDesk, UnknownTopic, Wanted
 from orderstream.console.trail import Trail
-from orderstream.contract.errors import Malformed, OrderstreamError, OutcomeUnknown
+from orderstream.contract.errors import Malformed
 from orderstream.flow import Step
 from orderstream.runtime.access import caller_of
+from orderstream.runtime.keys import key_in
 from orderstream.runtime.web import Problem, json_response, read_body
 
 STATIC = Path(__file__).parent / "static"
 BODY_MAX = 16 << 20  # As much as inventory takes of a CSV.
 PAGE = 500  # Orders of one page of an export.
+FILTERS = ("status", "userId", "sku", "from", "to")
 NOBODY = "anybody"  # Who it was where no API keys are set.
 # Everything comes from here: no inline script or style, no other host, no frame around it.
 POLICY = (
@@ -64,6 +68,7 @@ class Console:
     trail: Trail
     sessions: Sessions | None
     flow: tuple[Step, ...]
+    audit_topic: str
 
 
 class Body(BaseModel):
@@ -137,6 +142,8 @@ def page_routes(sessions: Sessions | None) -> APIRouter:
         found = sessions.sign_in(body.key.strip())
         if found is None:
             raise Problem(401, "unauthorized", "This is no key of this installation.")
+        if found[1].role == "client":
+            raise Problem(403, "forbidden", "A client's key places orders; it has no page here.")
         session_id, caller = found
         answer = json_response({"needed": True, "name": caller.name, "role": caller.role})
         answer.set_cookie(COOKIE, session_id, LASTS_S, httponly=True, samesite="strict")
@@ -162,21 +169,24 @@ def console_routes(console: Console) -> APIRouter:
         if console.sessions is None:
             return None
         headers = request.scope["headers"]
-        return console.sessions.key(headers) or request.headers.get("x-api-key")
+        return console.sessions.key(headers) or key_in(headers)
 
-    async def done(request: Request, action: str, target: str, do: Callable[[], Any]) -> Any:
+    async def done(
+        request: Request, action: str, target: str, do: Callable[[], Any], detail: str = ""
+    ) -> Any:
         """Do what an operator asks for, between two entries of the audit log."""
-        who = _who(request)
-        await asyncio.to_thread(trail.write, who, action, target, "asked")
+        entry = _who(request), action, target
+        await asyncio.to_thread(trail.begin, *entry, detail)
         try:
             result = await asyncio.to_thread(do)
-        except OutcomeUnknown as error:
-            await asyncio.to_thread(trail.write, who, action, target, "unknown", str(error))
+        except (Malformed, Unsuitable, UnknownTopic, UnknownGroup) as error:
+            await asyncio.to_thread(trail.end, *entry, "refused", str(error))
             raise
-        except OrderstreamError as error:
-            await asyncio.to_thread(trail.write, who, action, target, "refused", str(error))
+        except Exception as error:
+            # Some of it may have been done before it failed.
+            await asyncio.to_thread(trail.end, *entry, "unknown", str(error))
             raise
-        await asyncio.to_thread(trail.write, who, action, target, "done")
+        await asyncio.to_thread(trail.end, *entry, "done", _short(json.dumps(result).encode()))
         return result
 
     # What is going on ------------------------------------------------------------------------
@@ -201,22 +211,25 @@ def console_routes(console: Console) -> APIRouter:
     # The services ----------------------------------------------------------------------------
 
     @routes.get("/services/{service}/{path:path}", summary="Ask a service's API")
-    async def ask(request: Request, service: str, path: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return await _pass_on(request, service, path, b"")
+    async def ask(request: Request, service: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return await _pass_on(request, service, b"")
 
     async def act(request: Request, service: str, path: str) -> Response:
         body = await read_body(request, BODY_MAX)
-        who, action = _who(request), f"{request.method} {service}"
-        target = f"/{path}"
-        await asyncio.to_thread(trail.write, who, action, target, "asked", _short(body))
+        _checked(request, service)
+        entry = _who(request), f"{request.method} {service}", f"/{path}"
+        await asyncio.to_thread(trail.begin, *entry, _short(body))
         try:
-            answer = await _pass_on(request, service, path, body)
-        except OrderstreamError as error:
+            answer = await _pass_on(request, service, body)
+        except Exception as error:
             # It may have come there before the answer was lost.
-            await asyncio.to_thread(trail.write, who, action, target, "unknown", str(error))
+            await asyncio.to_thread(trail.end, *entry, "unknown", str(error))
             raise
-        result = "done" if answer.status_code < 400 else f"refused ({answer.status_code})"
-        await asyncio.to_thread(trail.write, who, action, target, result)
+        status = answer.status_code
+        result = (
+            "done" if status < 400 else f"{'unknown' if status >= 500 else 'refused'} ({status})"
+        )
+        await asyncio.to_thread(trail.end, *entry, result, _short(bytes(answer.body)))
         return answer
 
     for method in ("POST", "PUT", "DELETE"):
@@ -228,30 +241,48 @@ def console_routes(console: Console) -> APIRouter:
             operation_id=f"act_{method.lower()}",
         )
 
-    async def _pass_on(request: Request, service: str, path: str, body: bytes) -> Response:
-        if service not in services.addresses or not path.startswith("api/"):
-            raise Problem(404, "not-found", f"There is no API {service}/{path}.")
-        raw = request.scope.get("raw_path") or request.scope["path"].encode()
-        exact = raw.decode("latin-1").removeprefix(f"/services/{service}")
+    def _checked(request: Request, service: str) -> str:
+        """Return the path as it was sent, if it is one of that service's API, and nothing else."""
+        raw = (request.scope.get("raw_path") or b"").decode("latin-1").partition("?")[0]
+        begins = f"/services/{service}"
+        path = raw.removeprefix(begins)
+        parts = unquote(path).split("/")
+        if (
+            service not in services.addresses
+            or not raw.startswith(f"{begins}/api/")
+            or "." in parts
+            or ".." in parts
+        ):
+            raise Problem(404, "not-found", f"There is no such API of {service}.")
+        return path
+
+    async def _pass_on(request: Request, service: str, body: bytes) -> Response:
         status, headers, content = await services.pass_on(
             request.method,
             service,
-            exact,
+            _checked(request, service),
             key=key_of(request),
             query=request.scope["query_string"].decode("latin-1"),
             body=body,
             headers=request.headers,
         )
-        return Response(content, status, headers)
+        kind = headers.pop("content-type", "")
+        if not kind.startswith(("application/json", "application/problem+json")):
+            kind = "text/plain; charset=utf-8"  # Never a page of its own.
+        return Response(content, status, SAFE | headers, kind)
 
     @routes.get("/console/orders.{form}", summary="Every order that fits, as CSV or NDJSON")
     async def export(request: Request, form: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         write = {"csv": csv_line, "ndjson": _json_line}.get(form)
         if write is None:
             raise Problem(404, "not-found", "An export is orders.csv or orders.ndjson.")
-        query = dict(request.query_params)
+        given = request.query_params
+        query: dict[str, object] = {name: given[name] for name in FILTERS if name in given}
         key = key_of(request)
-        first = await services.get("order", "/api/orders", key, **query | {"limit": PAGE})
+        try:
+            first = await services.get("order", "/api/orders", key, **query | {"limit": PAGE})
+        except Refused as error:
+            raise Problem(error.status, "invalid-request", str(error)) from None
 
         async def lines() -> AsyncIterator[bytes]:
             page = first
@@ -291,15 +322,19 @@ def console_routes(console: Console) -> APIRouter:
         await anext(coming)  # What is wrong at the beginning is still a problem document.
 
         async def events() -> AsyncIterator[bytes]:
-            yield b"retry: 2000\n\n"
-            async for documents in coming:
-                yield b"data: " + json.dumps(documents).encode() + b"\n\n"
+            async with aclosing(coming):
+                yield b"retry: 2000\n\n"
+                async for documents in coming:
+                    data = json.dumps(documents).encode()
+                    yield b"data: " + data + b"\n\n" if documents else b": still here\n\n"
 
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
     @routes.post("/console/topics/{topic}/records", summary="Write a record; audited")
     async def produce(request: Request, topic: str, body: NewRecord) -> Response:  # pyright: ignore[reportUnusedFunction]
+        if topic == console.audit_topic or topic.startswith("__"):
+            raise Problem(409, "unsuitable", f"Nobody writes to {topic} by hand.")
         value = None if body.value is None else body.value.encode()
         if body.valueHex is not None:
             value = bytes.fromhex(body.valueHex)
@@ -310,6 +345,7 @@ def console_routes(console: Console) -> APIRouter:
             "produce",
             topic,
             lambda: console.topics.produce(topic, key, value, headers, body.partition),
+            f"key {body.key}",
         )
         return json_response(result, 201)
 
@@ -319,11 +355,11 @@ def console_routes(console: Console) -> APIRouter:
     def groups() -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response({"groups": console.groups.every()})
 
-    @routes.get("/console/groups/{group}", summary="A group's members and places")
+    @routes.get("/console/groups/{group:path}", summary="A group's members and places")
     def group_of(group: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         return json_response(console.groups.show(group))
 
-    @routes.post("/console/groups/{group}/reset", summary="Have a group read elsewhere; audited")
+    @routes.post("/console/groups/{group:path}/reset", summary="Set offsets; audited")
     async def reset(request: Request, group: str, body: Reset) -> Response:  # pyright: ignore[reportUnusedFunction]
         def do() -> dict[str, Any]:
             return console.groups.reset(group, body.topic, body.to, dry_run=body.dryRun)
@@ -342,6 +378,10 @@ def problems(app: Any) -> None:
     @app.exception_handler(UnknownTopic)
     async def unknown(_request: Request, error: UnknownTopic) -> Response:  # pyright: ignore[reportUnusedFunction]
         return Problem(404, "unknown-topic", f"{error}.").response
+
+    @app.exception_handler(UnknownGroup)
+    async def nobody(_request: Request, error: UnknownGroup) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Problem(404, "unknown-group", f"{error}.").response
 
     @app.exception_handler(Unsuitable)
     async def unsuitable(_request: Request, error: Unsuitable) -> Response:  # pyright: ignore[reportUnusedFunction]

@@ -16,6 +16,10 @@ from orderstream.runtime.stage import Positions
 _GOAL = re.compile(r"beginning|end|\d{1,18}|@\d{1,15}|[+-]\d{1,18}")
 
 
+class UnknownGroup(OrderstreamError):
+    """There is no such group."""
+
+
 class Unsuitable(OrderstreamError):
     """This cannot be done to this group as it is."""
 
@@ -47,9 +51,16 @@ class GroupDesk:
 
     def every(self) -> list[dict[str, Any]]:
         """Return every group with its state, members and lag in all."""
-        return [self._in_short(self.show(name)) for name in sorted(self._admin.groups())]
+        with closing(LogReader(self._config, self._group)) as log:
+            return [self._in_short(name, log) for name in sorted(self._admin.groups())]
 
-    def _in_short(self, group: dict[str, Any]) -> dict[str, Any]:
+    def _in_short(self, name: str, log: LogReader) -> dict[str, Any]:
+        group: dict[str, Any]
+        try:
+            group = self._shown(name, log)
+        except OrderstreamError as error:  # One that we may not see hides no other.
+            group = {"group": name, "service": None, "state": str(error)}
+            group |= {"members": [], "partitions": []}
         return {
             "group": group["group"],
             "service": group["service"],
@@ -61,6 +72,15 @@ class GroupDesk:
 
     def show(self, group: str) -> dict[str, Any]:
         """Return one group: its members, and where it is in each partition."""
+        self._known(group)
+        with closing(LogReader(self._config, self._group)) as log:
+            return self._shown(group, log)
+
+    def _known(self, group: str) -> None:
+        if group not in self._admin.groups():
+            raise UnknownGroup(f"there is no group {group}")
+
+    def _shown(self, group: str, log: LogReader) -> dict[str, Any]:
         state, members = self._admin.group(group)
         owners = {tuple(at): m["client"] for m in members for at in m["partitions"]}
         return {
@@ -77,16 +97,15 @@ class GroupDesk:
                     "behind": lag.behind,
                     "member": owners.get((lag.topic, lag.partition)),
                 }
-                for lag in self._lags(group)
+                for lag in self._lags(group, log)
             ],
         }
 
-    def _lags(self, group: str) -> list[Lag]:
+    def _lags(self, group: str, log: LogReader) -> list[Lag]:
         committed = self._admin.committed(group)
         ends = self._admin.ends(committed)
         lags = [Lag(group, *at, offset, ends[at]) for at, offset in sorted(committed.items())]
-        with closing(LogReader(self._config, self._group)) as reader:
-            return past_markers(lags, reader)
+        return past_markers(lags, log)
 
     def reset(self, group: str, topic: str | None, to: str, *, dry_run: bool) -> dict[str, Any]:
         """Set where a group reads on, or say what that would do.
@@ -99,7 +118,10 @@ class GroupDesk:
             raise Malformed("is beginning, end, an offset, @MILLISECONDS, +COUNT or -COUNT", "to")
         service = self._services.get(group)
         if service is not None:
+            if topic is not None:
+                raise Malformed(f"{service} reads all of its topics again, not one", "topic")
             return self._replay(service, to, dry_run=dry_run)
+        self._known(group)
         committed = {
             at: offset
             for at, offset in self._admin.committed(group).items()

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ EVERY_S = 2.0
 KEPT = 1800  # An hour.
 POINTS = 360  # Of a chart: one in ten seconds of an hour.
 LATENCY_OF = 200  # The newest orders, of which the decision latency is told.
-LETTERS_EVERY = 5  # Looks: all of their topics are read for it.
+KAFKA_WAIT_S = 1.5
 LETTERS_MAX = 1000
 ORDER = "order"  # The service that orders are sent to.
 ACCEPTED = frozenset({"200", "202"})  # Answers to a POST: with its decision, and without.
@@ -33,8 +33,14 @@ STUCK_AFTER = 3  # Looks in which a service had something to read, and did not g
 
 log = structlog.get_logger("orderstream.console")
 
-# By service, of each partition: where it is, and how many offsets it is behind.
-Lags = Sequence[tuple[str, Sequence[tuple[int, int]]]]
+
+@dataclass(frozen=True)
+class Seen:
+    """Kafka as it is: of each service its places and how many offsets it is behind in each."""
+
+    brokers: int
+    lags: Mapping[str, Sequence[tuple[int, int]]]
+    letters_end: int  # Moves when a dead letter comes, or one is handled.
 
 
 @dataclass
@@ -57,15 +63,13 @@ class Sampler:
     def __init__(
         self,
         services: Services,
-        lags: Callable[[], Lags],
-        brokers: Callable[[], list[str]],
+        look: Callable[[], Seen],
         key: Callable[[], str | None],
         clock: Clock,
     ) -> None:
-        """`lags` and `brokers` ask Kafka, in a thread; `key` is one that may read, if any."""
+        """`look` asks Kafka, in a thread; `key` is one that may read, if any."""
         self._services = services
-        self._lags = lags
-        self._brokers = brokers
+        self._look_at_kafka = look
         self._key = key
         self._clock = clock
         self._kept: deque[Sample] = deque(maxlen=KEPT)
@@ -73,7 +77,8 @@ class Sampler:
         self._before: dict[str, tuple[float, float]] = {}
         self._still: dict[str, int] = {}
         self._totals: dict[str, int] = {}
-        self._looks = 0
+        self._asking: asyncio.Task[Seen] | None = None
+        self._letters_end = self._letters_counted = 0
         self._letters_open: int | None = None
 
     async def run(self) -> None:
@@ -131,11 +136,12 @@ class Sampler:
 
     async def _metrics(self, name: str, sample: Sample) -> None:
         try:
-            _, text = await self._services.text(name, "/metrics")
-        except OrderstreamError:
-            return
+            status, text = await self._services.text(name, "/metrics")
+            families = list(text_string_to_metric_families(text)) if status == 200 else []
+        except (OrderstreamError, ValueError):
+            return  # Away, or another program.
         wanted = "orderstream_orders" if name == ORDER else "orderstream_stage_records"
-        for family in text_string_to_metric_families(text):
+        for family in families:
             if family.name == wanted:
                 count = _total(family, ACCEPTED if name == ORDER else None)
                 rate = self._rate(f"metric {name}", count, sample)
@@ -145,14 +151,22 @@ class Sampler:
                     sample.handled[name] = rate
 
     async def _kafka(self, sample: Sample) -> None:
+        """Ask Kafka, and wait for it a while only: the others go on when it is away."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(asyncio.to_thread(self._look_at_kafka))
+        done, _ = await asyncio.wait([self._asking], timeout=KAFKA_WAIT_S)
+        if not done:
+            self._health["kafka"] = {"up": False, "says": "does not answer yet"}
+            return
+        asked, self._asking = self._asking, None
         try:
-            lags = await asyncio.to_thread(self._lags)
-            brokers = await asyncio.to_thread(self._brokers)
+            seen = asked.result()
         except OrderstreamError as error:
             self._health["kafka"] = {"up": False, "says": str(error)}
             return
-        self._health["kafka"] = {"up": True, "says": f"{len(brokers)} broker(s)"}
-        for service, partitions in lags:
+        self._health["kafka"] = {"up": True, "says": f"{seen.brokers} broker(s)"}
+        self._letters_end = seen.letters_end
+        for service, partitions in seen.lags.items():
             behind = sum(lag for _, lag in partitions)
             moved = self._rate(f"offset {service}", sum(at for at, _ in partitions), sample)
             sample.lag[service] = behind
@@ -165,7 +179,8 @@ class Sampler:
             return
         self._totals = {"orders": summary["orders"], **summary["outcomes"]}
         for outcome, count in summary["outcomes"].items():
-            rate = self._rate(outcome, count, sample)
+            # An order is counted as what it became last: those that left are no rate.
+            rate = self._rate(outcome, count, sample, begins_anew=False)
             if rate is not None:
                 sample.outcomes[outcome] = max(0.0, rate)
 
@@ -181,10 +196,12 @@ class Sampler:
             sample.p50_ms, sample.p99_ms = share(took, 0.5), share(took, 0.99)
 
     async def _letters(self, sample: Sample, key: str | None) -> None:
-        self._looks += 1
-        if self._looks % LETTERS_EVERY == 1:
+        """Count them when something moved: all that were ever parked are read for it."""
+        if self._letters_open is None or self._letters_end != self._letters_counted:
+            counted = self._letters_end
             found = await self._asked("order", "/api/dead-letters", key, limit=LETTERS_MAX)
-            self._letters_open = None if found is None else len(found["deadLetters"])
+            if found is not None:
+                self._letters_open, self._letters_counted = len(found["deadLetters"]), counted
         sample.dead_letters = self._letters_open
 
     async def _asked(self, service: str, path: str, key: str | None, **query: object) -> Any:
@@ -195,14 +212,21 @@ class Sampler:
         except OrderstreamError:
             return None  # Its health says so, or nobody who may ask is signed in.
 
-    def _rate(self, name: str, count: float, sample: Sample) -> float | None:
-        """Return what came per second since this was counted before; a new count began at 0."""
+    def _rate(
+        self, name: str, count: float, sample: Sample, *, begins_anew: bool = True
+    ) -> float | None:
+        """Return what came per second since this was counted before.
+
+        A process that was started again has a new count, from 0.
+        """
         now = sample.at_ms / 1000
         before = self._before.get(name)
         self._before[name] = (now, count)
         if before is None or now <= before[0]:
             return None
-        came = count - before[1] if count >= before[1] else count
+        came = count - before[1]
+        if came < 0 and begins_anew:
+            came = count
         return came / (now - before[0])
 
 

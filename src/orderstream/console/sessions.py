@@ -5,7 +5,6 @@ Sessions live in this process: whoever was signed in signs in again after a rest
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from secrets import token_urlsafe
 from time import monotonic
 
@@ -50,6 +49,8 @@ class Sessions:
         self._sessions = {s: one for s, one in self._sessions.items() if one.until > now}
         while len(self._sessions) >= SESSIONS_MAX:
             del self._sessions[next(iter(self._sessions))]
+        if caller.role == "client":
+            return "", caller  # It has no business here.
         session_id = token_urlsafe(_ID_BYTES)
         self._sessions[session_id] = Session(caller, key, now + LASTS_S)
         return session_id, caller
@@ -80,12 +81,12 @@ class Sessions:
 
 
 def _session_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    # By hand: cookies are shared by all ports of a host, and SimpleCookie drops ours with any
+    # other program's that it does not understand.
     for name, value in headers:
         if name == b"cookie":
-            try:
-                cookie = SimpleCookie(value.decode("latin-1")).get(COOKIE)
-            except CookieError:
-                continue
-            if cookie is not None:
-                return cookie.value
+            for part in value.decode("latin-1").split(";"):
+                key, _, said = part.strip().partition("=")
+                if key == COOKIE:
+                    return said
     return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from orderstream.contract.errors import Malformed, OrderstreamError
+from orderstream.contract.errors import Malformed, OrderstreamError, Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clients import made
 from orderstream.runtime.clock import monotonic
@@ -22,7 +22,10 @@ from orderstream.runtime.stage import Positions
 SHOWN_MAX = 500
 LOOKS_S = 8.0  # A search that finds little ends after this, and says how far it came.
 BATCH = 2_000
+STEP_MAX = 50_000  # Offsets of a partition that are looked at in one go: a second or two.
 WAIT_S = 0.2
+HEARTBEAT_S = 15.0
+TAILS_MAX = 20  # Each is a thread and a consumer.
 
 
 class UnknownTopic(OrderstreamError):
@@ -73,6 +76,7 @@ class TopicDesk:
         self._group = group
         self._admin = Admin(self._config)
         self._sender = Sender(config)
+        self._tails = 0
 
     def every(self) -> list[dict[str, Any]]:
         """Return every topic with its size."""
@@ -122,7 +126,7 @@ class TopicDesk:
     def _newest(self, wanted: Wanted, first: Positions, ends: Positions, limit: int) -> Browsed:
         """Go back from the end in growing steps, until there are enough or the time is up."""
         found: list[dict[str, Any]] = []
-        looked, behind, step = 0, dict(ends), max(limit, 200)
+        looked, behind, step, whole = 0, dict(ends), max(limit, 200), True
         deadline = monotonic() + LOOKS_S
         while any(behind[at] > first[at] for at in behind):
             begins = {at: max(first[at], end - step) for at, end in behind.items()}
@@ -132,11 +136,12 @@ class TopicDesk:
                 part = _read(stretch, wanted, begins, behind, SHOWN_MAX * 20, newest=True)
             found += part.records
             looked += part.looked
-            behind, step = begins, step * 4
-            if len(found) >= limit or monotonic() > deadline:
+            whole = part.whole
+            behind, step = begins, min(step * 4, STEP_MAX)
+            if len(found) >= limit or monotonic() > deadline or not whole:
                 break
         found.sort(key=_newest_first)
-        whole = all(behind[at] <= first[at] for at in behind) and len(found) <= limit
+        whole = whole and all(behind[at] <= first[at] for at in behind) and len(found) <= limit
         return Browsed(found[:limit], looked, whole)
 
     def _begins(self, start: str, first: Positions, ends: Positions) -> Positions:
@@ -152,14 +157,24 @@ class TopicDesk:
         raise Malformed("is newest, beginning, end, an offset, or a time as @MILLISECONDS", "start")
 
     async def tail(self, topic: str, wanted: Wanted) -> AsyncGenerator[list[dict[str, Any]]]:
-        """Give what comes and fits, as it comes, until the one who asks goes."""
+        """Give what comes and fits, as it comes, until the one who asks goes; nothing at times.
+
+        Raises Unavailable when too many do.
+        """
+        if self._tails >= TAILS_MAX:
+            raise Unavailable(f"{TAILS_MAX} live tails are open already: close one")
         loop = asyncio.get_running_loop()
-        came: asyncio.Queue[list[dict[str, Any]] | Exception] = asyncio.Queue(20)
+        came: asyncio.Queue[list[dict[str, Any]] | Exception] = asyncio.Queue(4)
         over = threading.Event()
 
         def put(what: list[dict[str, Any]] | Exception) -> None:
+            """Wait until there is room: what nobody takes is not read on."""
             with suppress(RuntimeError):  # The loop has ended.
-                asyncio.run_coroutine_threadsafe(came.put(what), loop)
+                under_way = asyncio.run_coroutine_threadsafe(came.put(what), loop)
+                while not over.is_set():
+                    with suppress(TimeoutError):
+                        return under_way.result(WAIT_S)
+                under_way.cancel()
 
         def follow() -> None:
             try:
@@ -170,13 +185,18 @@ class TopicDesk:
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
+        self._tails += 1
         try:
             while True:
-                what = await came.get()
+                try:
+                    what = await asyncio.wait_for(came.get(), HEARTBEAT_S)
+                except TimeoutError:
+                    what = []  # By this it is noticed that a quiet topic's listener has gone.
                 if isinstance(what, Exception):
                     raise what
                 yield what
         finally:
+            self._tails -= 1
             over.set()
 
     def _follow(
@@ -194,6 +214,7 @@ class TopicDesk:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
+                "queued.max.messages.kbytes": 4_096,
                 "log_level": 2,
             },
         )

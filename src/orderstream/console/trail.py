@@ -1,6 +1,5 @@
 """Who did what in the console, and when: records of a topic that Kafka keeps for ever."""
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -9,6 +8,7 @@ import msgspec
 import structlog
 
 from orderstream.contract.envelope import rfc3339
+from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.log_reader import LogReader
@@ -17,6 +17,20 @@ from orderstream.runtime.sender import Sender
 SHOWN_MAX = 500
 
 log = structlog.get_logger("orderstream.console")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of it."""
+
+    at: str
+    who: str
+    action: str
+    target: str
+    result: str
+    detail: str
+
+
+_decode = msgspec.json.Decoder(Entry).decode
 
 
 class Trail:
@@ -38,16 +52,24 @@ class Trail:
         if admin.create([self._topic], 1):
             admin.set_config(self._topic, {"retention.ms": "-1"})
 
-    def write(self, who: str, action: str, target: str, result: str, detail: str = "") -> None:
-        """Add an entry; returns once Kafka has it. Raises Unavailable, OutcomeUnknown."""
-        entry = {
-            "at": rfc3339(self._clock()),
-            "who": who,
-            "action": action,
-            "target": target,
-            "result": result,
-            "detail": detail,
-        }
+    def begin(self, who: str, action: str, target: str, detail: str = "") -> None:
+        """Say what is about to be done. Raises Unavailable: then it must not be done."""
+        try:
+            self._write(who, action, target, "asked", detail)
+        except OutcomeUnknown as error:
+            raise Unavailable(
+                f"the audit log cannot be written, nothing was done: {error}"
+            ) from error
+
+    def end(self, who: str, action: str, target: str, result: str, detail: str = "") -> None:
+        """Say what came of it, if Kafka can take it: it is done all the same."""
+        try:
+            self._write(who, action, target, result, detail)
+        except OrderstreamError as error:
+            log.warning("a result is missing in the audit log", target=target, reason=str(error))
+
+    def _write(self, who: str, action: str, target: str, result: str, detail: str) -> None:
+        entry = Entry(rfc3339(self._clock()), who, action, target, result, detail)
         log.info("operator", who=who, action=action, target=target, result=result)
         self._sender.send(self._topic, who.encode(), msgspec.json.encode(entry))
 
@@ -61,8 +83,8 @@ class Trail:
             for records in reader.read({at: end for at, end in ends.items() if end}, begins):
                 for record in records:
                     try:
-                        entry = dict[str, Any](json.loads(record.value() or b""))
-                    except (ValueError, TypeError):
+                        entry = _decode(record.value() or b"")
+                    except msgspec.DecodeError:
                         continue  # Somebody else's: the topics page shows it.
-                    entries.append(entry | {"offset": record.offset()})
+                    entries.append(msgspec.structs.asdict(entry) | {"offset": record.offset()})
         return entries[::-1][:limit]

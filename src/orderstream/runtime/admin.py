@@ -1,6 +1,7 @@
 """Topics, groups and lag, by Kafka's admin protocol."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -270,7 +271,9 @@ class Admin:
 
     def committed(self, group: str) -> Positions:
         """Return where a group reads on, in every partition of which it has committed anything."""
-        return self._committed(group, [(t, n) for t, ns in self._topics().items() for n in ns])
+        every = [(t, n) for t, ns in self._topics().items() for n in ns]
+        with closing(made(Consumer, self._config | {"group.id": group})) as asking:
+            return _committed(asking, group, every)
 
     def _answered(self, future: Any, what: str) -> Any:
         try:
@@ -311,13 +314,15 @@ class Admin:
         """
         if group not in self._asking:
             self._asking[group] = made(Consumer, self._config | {"group.id": group})
-        asking = self._asking[group]
+        return _committed(self._asking[group], group, partitions)
 
-        def ask() -> Positions:
-            found = asking.committed([TopicPartition(*p) for p in partitions], timeout=TIMEOUT_S)
-            for partition in found:
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-            return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
-        return asked_again(ask, _COORDINATOR_COMES, TIMEOUT_S, f"group {group}")
+def _committed(asking: Consumer, group: str, partitions: Sequence[Partition]) -> Positions:
+    def ask() -> Positions:
+        found = asking.committed([TopicPartition(*p) for p in partitions], timeout=TIMEOUT_S)
+        for partition in found:
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+    return asked_again(ask, _COORDINATOR_COMES, TIMEOUT_S, f"group {group}")

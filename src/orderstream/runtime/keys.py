@@ -92,6 +92,18 @@ def _entry(text: str, number: int) -> Entry:
     return Entry(Caller(name, role), bytes.fromhex(digest))
 
 
+def key_in(headers: Headers) -> str | None:
+    """Return the key in `X-API-Key`, or else in `Authorization: Bearer`; None without one."""
+    given = None
+    for name, value in headers:
+        if name == b"x-api-key":
+            given = value
+            break
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            given = value[7:]
+    return None if given is None else given.strip().decode("latin-1")
+
+
 class Keys:
     """Finds a request's caller, and counts the orders of each; for one event loop."""
 
@@ -110,14 +122,7 @@ class Keys:
 
     def caller(self, headers: Headers) -> Caller | None:
         """Return whose key stands in `Authorization: Bearer` or `X-API-Key`, or None."""
-        given = b""
-        for name, value in headers:
-            if name == b"x-api-key":
-                given = value
-                break
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                given = value[7:]
-        digest = sha256(given.strip()).digest()
+        digest = sha256((key_in(headers) or "").encode("latin-1")).digest()
         entry = self._entries.get(digest[:FOUND_BY])
         if entry is None or not compare_digest(entry.digest, digest):
             return None

@@ -52,7 +52,8 @@ class LogReader:
         self._prober: Consumer | None = None
         self._asker = Asker(dict(config) | {"log_level": 2})
         self._next: Positions = {}
-        self._silent: dict[tuple[Partition, int], int] = {}  # From here to that end: no record.
+        # By partition an end, and from where on there is no record before it.
+        self._silent: dict[Partition, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -132,7 +133,7 @@ class LogReader:
         asked = {
             partition: at.get(partition, 0)
             for partition, end in ends.items()
-            if at.get(partition, 0) < min(end, self._silent.get((partition, end), end))
+            if at.get(partition, 0) < min(end, self._silent_from(partition, end))
         }
         if not asked:
             return set()
@@ -154,9 +155,13 @@ class LogReader:
                     left.remove(partition)
                     # The end that a reader sees is before an open transaction.
                     if (message.offset() or 0) >= ends[partition]:
-                        self._silent[partition, ends[partition]] = asked.pop(partition)
+                        self._silent[partition] = (ends[partition], asked.pop(partition))
         self._prober.unassign()
         return set(asked)
+
+    def _silent_from(self, partition: Partition, end: int) -> int:
+        known_end, silent_from = self._silent.get(partition, (end, end))
+        return silent_from if known_end == end else end
 
 
 def reported(error: KafkaError) -> None:

@@ -228,11 +228,13 @@ def web_app(
     hints: Mapping[str, Check] | None = None,
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
+    docs: bool = True,
 ) -> FastAPI:
     """Return an app with /healthz, /readyz, /metrics, /docs and errors as problem documents.
 
     `hints` are checks of what the service does without: reported, and no reason not to be ready.
-    With `keys` every other route takes one, of a role that may use it (runtime/access.py).
+    With `keys` every other route takes one, of a role that may use it (runtime/access.py). /docs
+    loads its scripts from elsewhere: no `docs` where a browser is signed in.
     """
 
     @asynccontextmanager
@@ -247,6 +249,7 @@ def web_app(
         title=title,
         version=__version__,
         lifespan=lifespan,
+        docs_url="/docs" if docs else None,
         redoc_url=None,
         dependencies=[Depends(_authorised)] if keys else [],
         responses=REFUSALS,

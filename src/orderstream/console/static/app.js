@@ -17,9 +17,17 @@ const PAGES = [
   ["audit", "Audit log", "l", () => import("./pages/audit.js")],
 ];
 
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function placeNow() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name = "", ...rest] = path.split("/").map(decodeURIComponent);
+  const [name = "", ...rest] = path.split("/").map(decoded);
   return { name, rest, query: Object.fromEntries(new URLSearchParams(query)) };
 }
 
@@ -110,13 +118,25 @@ function App() {
   const [theme, setThemeName] = useState(localStorage.getItem("theme") ?? (dark ? "dark" : "light"));
   useKeys();
   useEffect(() => {
-    get("/console/session").then(setSession, (error) => setFault(error.message));
+    const look = () =>
+      get("/console/session").then(
+        (said) => (setFault(""), setSession(said)),
+        (error) => (setFault(error.message), setTimeout(look, 2000)),
+      );
+    look();
     return onSignedOut(() => setSession((was) => was && { ...was, name: null, role: null }));
   }, []);
   useEffect(() => {
     const known = PAGES.find(([name]) => name === place.name);
-    if (known && !pages[place.name])
-      known[3]().then((module) => setPages((all) => ({ ...all, [known[0]]: module.default })));
+    if (!known || pages[place.name]) return undefined;
+    let timer;
+    known[3]().then(
+      (module) => setPages((all) => ({ ...all, [known[0]]: module.default })),
+      () => {
+        timer = setTimeout(() => location.reload(), 3000); // The console is started again.
+      },
+    );
+    return () => clearTimeout(timer);
   }, [place.name]);
   const setTheme = (name) => {
     localStorage.setItem("theme", name);

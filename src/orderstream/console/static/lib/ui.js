@@ -17,7 +17,7 @@ export const millis = (n) =>
   n === null || n === undefined ? "–" : n >= 10000 ? `${short.format(n / 1000)} s` : `${num(Math.round(n))} ms`;
 
 const clock = new Intl.DateTimeFormat(undefined, {
-  year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
+  year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
 export function Time({ at }) {
   if (at === null || at === undefined || at === "") return html`<span class="soft">–</span>`;
@@ -106,7 +106,9 @@ export function Payload({ text, hex }) {
   if (text === null || text === undefined) return html`<p class="soft">no value (a tombstone)</p>`;
   let shown = text;
   try {
-    shown = JSON.stringify(JSON.parse(text), null, 2);
+    const read = JSON.parse(text);
+    // Not where it would show another number than stands there.
+    if (JSON.stringify(read) === text.trim()) shown = JSON.stringify(read, null, 2);
   } catch {
     // It is text.
   }

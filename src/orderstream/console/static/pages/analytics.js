@@ -11,7 +11,7 @@ export default function Analytics({ theme }) {
   const summary = useLive((signal) => get(`${API}/summary`, {}, signal), 3000);
   const hour = useLive((signal) => get(`${API}/timeseries`, {}, signal), 10000);
   const week = useLive((signal) => get(`${API}/timeseries`, { from: new Date(Date.now() - 7 * DAY_MS).toISOString() }, signal), 60000);
-  const top = useLive((signal) => get(`${API}/top`, { limit: 100 }, signal), 10000);
+  const top = useLive((signal) => get(`${API}/top`, { limit: 1000 }, signal), 10000);
   const latest = useLive((signal) => get("/services/order/api/orders", { limit: 500 }, signal), 10000);
   const s = summary.data;
   const minutes = hour.data?.minutes ?? [];
@@ -48,7 +48,7 @@ function Heat({ minutes }) {
   for (const m of minutes) {
     const at = new Date(m.minute);
     const cell = `${at.getDay()} ${at.getHours()}`;
-    sums.set(cell, (sums.get(cell) ?? 0) + Object.values(m.outcomes).reduce((a, b) => a + b, 0));
+    sums.set(cell, (sums.get(cell) ?? 0) + ["CONFIRMED", "REJECTED", "FAILED"].reduce((a, name) => a + (m.outcomes[name] ?? 0), 0));
   }
   const most = Math.max(1, ...sums.values());
   const hours = [...Array(24).keys()];

@@ -4,7 +4,7 @@ import { get } from "../lib/api.js";
 
 export default function Audit() {
   const { data, error } = useLive((signal) => get("/console/audit", {}, signal), 5000);
-  const kind = (r) => (r === "done" ? "good" : r === "asked" ? "calm" : r.startsWith("unknown") ? "bad" : "warn");
+  const kind = (r) => (r === "done" ? "good" : r === "asked" ? "calm" : r === "unknown" ? "bad" : "warn");
   return html`<${Page} title="Audit log" sub="written before something is done, and after; kept in a topic of its own"><${Away} error=${error} />
     <${Card}><${Table} label="audit log" rows=${data?.entries} keyOf=${(e) => e.offset} empty="Nothing was done yet." columns=${[
       { name: "at", kind: "tight", of: (e) => html`<${Time} at=${e.at} />` }, { name: "who", of: (e) => e.who }, { name: "what", of: (e) => e.action }, { name: "to", of: (e) => html`<span class="mono">${e.target}</span>` },

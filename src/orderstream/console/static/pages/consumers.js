@@ -1,5 +1,5 @@
 // Consumer groups: who reads, how far behind, and from where on they shall read.
-import { act, ask, Away, Badge, Card, Field, html, num, Page, Table, useLive, useRef } from "../lib/ui.js";
+import { act, ask, tell, Away, Badge, Card, Field, html, num, Page, Table, useLive, useRef } from "../lib/ui.js";
 import { enc, get, send } from "../lib/api.js";
 import { Chart } from "../lib/chart.js";
 
@@ -53,7 +53,11 @@ async function reset(group, topics, again) {
       <${Field} label="time"><input name="time" type="datetime-local" step="1" /><//><${Field} label="offset"><input name="number" size="10" /><//>
       ${!ours && html`<${Field} label="topic"><select name="topic"><option value="">all</option>${topics.map((t) => html`<option>${t}</option>`)}</select><//>`}` });
   if (!said) return;
-  const to = said.to === "time" ? `@${new Date(said.time || 0).getTime()}` : said.to === "number" ? said.number.trim() : said.to;
+  if (said.to === "time" && !said.time) {
+    tell("Say which time.", "bad");
+    return;
+  }
+  const to = said.to === "time" ? `@${new Date(said.time).getTime()}` : said.to === "number" ? said.number.trim() : said.to;
   const path = `/console/groups/${enc(group.group)}/reset`;
   const wanted = { to, topic: said.topic || null };
   const plan = await act(() => send("POST", path, { ...wanted, dryRun: true }), "A dry run: nothing was done yet.");

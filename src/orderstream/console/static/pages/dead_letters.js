@@ -24,7 +24,7 @@ function List({ place, may, onLetters }) {
     const found = await get(API, { ...wanted, handled: filter.handled, limit: 1000 }, signal);
     if (!Object.values(wanted).some(Boolean) && !filter.handled) onLetters(found.deadLetters.length);
     return found;
-  }, 5000, [JSON.stringify(filter)]);
+  }, 10000, [JSON.stringify(filter)]);
   const apply = (event) => {
     event.preventDefault();
     const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
@@ -35,31 +35,43 @@ function List({ place, may, onLetters }) {
   const open = letters?.filter((d) => !d.handled) ?? [];
   const groups = Object.entries(Object.groupBy ? Object.groupBy(letters ?? [], causeOf) : (letters ?? []).reduce((all, d) => ((all[causeOf(d)] ??= []).push(d), all), {}));
   const bulk = async (verb, some) => {
-    const parts = some ? {} : Object.fromEntries(Object.entries(wanted).filter(([, v]) => v));
+    // None that is parked from now on: nobody was asked about those.
+    const newest = Math.max(...letters.map((d) => Date.parse(d.parkedAt)));
+    const until = data.more ? new Date().toISOString() : new Date(newest + 1).toISOString();
+    const parts = some ? {} : { ...Object.fromEntries(Object.entries(wanted).filter(([, v]) => v)), to: until };
     const count = some ? some.length : (await get_(verb, parts))?.[verb === "redrive" ? "wouldRedrive" : "wouldDiscard"];
     if (count === undefined) return;
-    const said = await ask({ title: `${verb === "redrive" ? "Redrive" : "Discard"} ${num(count)} dead letters?`, danger: verb === "discard", yes: verb === "redrive" ? "Redrive them" : "Discard them",
+    const about = count >= 1000 ? "1,000 or more" : num(count);
+    const said = await ask({ title: `${verb === "redrive" ? "Redrive" : "Discard"} ${about} dead letters?`, danger: verb === "discard", yes: verb === "redrive" ? "Redrive them" : "Discard them",
       text: verb === "redrive" ? "Each goes back to its topic once, and is tried from the beginning. Doing it twice doubles nothing." : "They are not tried again; their orders stay FAILED.",
       body: html`<${Field} label="note${verb === "discard" ? "" : " (may be left out)"}"><input name="note" required=${verb === "discard"} maxlength="500" /><//>` });
     if (!said) return;
     let done = 0;
+    const left = new Set();
     setWork({ verb, done, count });
     try {
       if (some) {
         for (const letter of some) {
-          await send("POST", `${API}/${enc(letter.place)}/${verb}`, said.note ? { note: said.note } : {});
-          setWork({ verb, done: ++done, count });
+          try {
+            const result = await send("POST", `${API}/${enc(letter.place)}/${verb}`, said.note ? { note: said.note } : {});
+            done += result.redriven ?? result.discarded ?? 0;
+          } catch (error_) {
+            if (!error_.status || error_.status >= 500) throw error_;
+            left.add(error_.message);
+          }
+          setWork({ verb, done, count });
         }
       } else {
         for (;;) {
           const result = await send("POST", `${API}:${verb}`, { ...parts, limit: AT_ONCE, ...(said.note ? { note: said.note } : {}) });
           const moved = result.redriven ?? result.discarded ?? 0;
+          for (const place of result.nowhere ?? []) left.add(`${place} does not say where it came from`);
           done += moved;
-          setWork({ verb, done, count });
-          if (!moved || done >= count) break;
+          setWork({ verb, done, count: Math.max(count, done) });
+          if (!moved) break;
         }
       }
-      tell(`${num(done)} ${verb === "redrive" ? "redriven" : "discarded"}.`);
+      tell(`${num(done)} ${verb === "redrive" ? "redriven" : "discarded"}.${left.size ? ` Left: ${[...left].slice(0, 5).join("; ")}` : ""}`, left.size ? "bad" : "");
     } catch (error_) {
       tell(`${num(done)} done, then: ${error_.message}`, "bad");
     }
@@ -99,15 +111,15 @@ function One({ at, may }) {
   };
   const edit = async () => {
     const said = await ask({ title: "Edit and redrive", yes: "Redrive the edited record", text: "The dead letter itself stays as it is, with its history.",
-      body: html`<${Field} label="value"><textarea name="value" rows="12">${pretty(d.value)}</textarea><//><${Field} label="note (may be left out)"><input name="note" maxlength="500" /><//>` });
-    if (said) await act(() => send("POST", `${path}/redrive`, { value: compact(said.value), ...(said.note ? { note: said.note } : {}) }), "Redriven as edited."), again();
+      body: html`<${Field} label="value"><textarea name="value" rows="12">${d.value}</textarea><//><${Field} label="note (may be left out)"><input name="note" maxlength="500" /><//>` });
+    if (said) await act(() => send("POST", `${path}/redrive`, { ...(said.value === d.value ? {} : { value: said.value }), ...(said.note ? { note: said.note } : {}) }), said.value === d.value ? "Redriven as it was." : "Redriven as edited."), again();
   };
   const discard = async () => {
     const said = await ask({ title: "Discard it?", danger: true, yes: "Discard it", text: "It is not tried again; its order stays FAILED.", body: html`<${Field} label="why"><input name="note" required maxlength="500" /><//>` });
     if (said) await act(() => send("POST", `${path}/discard`, { note: said.note }), "Discarded."), again();
   };
   return html`<${Page} title="Dead letter" sub=${html`<a href="#/dead-letters">all dead letters</a> <span class="mono">${at}</span>`} actions=${may && d && !d.handled && html`
-      <button onClick=${discard}>Discard</button><button onClick=${edit}>Edit and redrive</button><button class="main" onClick=${redrive}>Redrive</button>`}>
+      <button onClick=${discard}>Discard</button>${/^0x[0-9a-f]*$/.test(d.value ?? "0x") ? null : html`<button onClick=${edit}>Edit and redrive</button>`}<button class="main" onClick=${redrive}>Redrive</button>`}>
     <${Away} error=${error} />
     ${d && html`<div class="grid wide"><${Card} title="Why"><dl class="facts"><dt>reason</dt><dd>${d.reason}</dd><dt>exception</dt><dd class="mono">${d.exception}</dd>
         <dt>order</dt><dd>${orderOf(d)}</dd><dt>parked</dt><dd><${Time} at=${d.parkedAt} /></dd><dt>from</dt><dd class="mono">${d.origin ? `${d.origin.topic}[${d.origin.partition}]@${d.origin.offset}` : "?"}</dd>
@@ -116,19 +128,4 @@ function One({ at, may }) {
         <h3>Each time that it failed</h3><${Payload} text=${JSON.stringify(d.passes)} /><//></div>
       <${Card} title="Payload"><${Payload} text=${d.value} /><${Headers} headers=${d.headers} /><//>
       ${d.stacktrace && html`<${Card} title="Stack trace"><pre>${d.stacktrace}</pre><//>`}`}<//>`;
-}
-
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text ?? "";
-  }
-}
-function compact(text) {
-  try {
-    return JSON.stringify(JSON.parse(text));
-  } catch {
-    return text;
-  }
 }

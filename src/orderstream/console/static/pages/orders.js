@@ -20,7 +20,7 @@ function List({ place, may }) {
   const cursor = cursors.at(-1);
   // The first page lives; one that was turned to stands still, so that nothing jumps.
   const { data, error, again } = useLive(
-    (signal) => get("/services/order/api/orders", { ...wanted, limit: LIMIT, cursor }, signal), cursor ? 0 : 2000, [JSON.stringify(filter), cursor]);
+    (signal) => get("/services/order/api/orders", { ...wanted, limit: LIMIT, cursor }, signal), cursor ? 30000 : 2000, [JSON.stringify(filter), cursor]);
   const apply = (event) => {
     event.preventDefault();
     const parts = Object.fromEntries(new FormData(event.target));
@@ -61,6 +61,8 @@ function List({ place, may }) {
 // Not `randomUUID`: browsers have it over https and on this machine only.
 const unique = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
+const keys = {}; // Of orders whose answer did not come.
+
 async function place_(again) {
   const said = await ask({
     title: "Place an order", yes: "Place it", text: "It is a real order: stock is reserved for it, and the customer is told.",
@@ -73,9 +75,10 @@ async function place_(again) {
     return { sku, qty: Number(qty ?? 1) };
   });
   const userId = /^\d{1,15}$/.test(said.userId) ? Number(said.userId) : said.userId;
-  // Waits for its page; sent again by hand after an answer that got lost, it stays one order.
-  const headers = { prefer: "wait=5", "idempotency-key": unique() };
+  // Waits for its page; what is sent again after an answer that got lost stays one order.
+  const headers = { prefer: "wait=5", "idempotency-key": (keys[JSON.stringify(items) + userId] ??= unique()) };
   const order = await act(() => send("POST", "/services/order/api/orders", { userId, items }, headers), (o) => `Order ${o.orderId} is accepted.`);
+  if (order) delete keys[JSON.stringify(items) + userId];
   if (order) location.hash = `#/orders/${enc(order.orderId)}`;
   again();
 }
@@ -118,7 +121,8 @@ function Event({ event }) {
     if (!e.target.open || record) return;
     const wanted = { start: event.offset, partition: event.partition, limit: 1 };
     const found = await get(`/console/topics/${enc(event.topic)}/records`, wanted).catch((error) => tell(error.message, "bad"));
-    setRecord(found?.records.find((r) => r.offset === event.offset) ?? { gone: true });
+    if (found) setRecord(found.records.find((r) => r.offset === event.offset) ?? { gone: true });
+    else e.target.open = false;
   };
   return html`<li><b>${event.type}</b> <span class="soft"><${Time} at=${event.at} /></span>
     ${event.by && html` <span>by ${event.by}</span>`}${event.cause && html` <span class="soft">${event.cause}</span>`}

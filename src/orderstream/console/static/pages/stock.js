@@ -70,18 +70,19 @@ async function bring(again) {
     body: html`<${Field} label="file"><input name="file" type="file" accept=".csv,text/csv,text/plain" /><//>
       <${Field} label="or text"><textarea name="text" rows="6" placeholder="MUG,50"></textarea><//>` });
   if (!chosen) return;
-  const text = chosen.file?.size ? await chosen.file.text() : chosen.text;
+  const file = chosen.file?.size ? chosen.file : null;
+  const text = file ? await file.text() : chosen.text;
   const rows = text.split(/\r?\n/).map((l) => l.trim()).filter(Boolean).filter((l, n) => n || !/^"?sku"?\s*,/i.test(l)).map((l) => {
     const cut = l.lastIndexOf(",");
     return { sku: l.slice(0, cut).trim().replace(/^"(.*)"$/, "$1").replaceAll('""', '"'), onHand: l.slice(cut + 1).trim() };
   });
   const preview = rows.slice(0, 200);
-  const now = await Promise.all(preview.map((r) => get(`/services/inventory/api/stock/${enc(r.sku)}`).catch(() => null)));
+  const now = await Promise.all(preview.map((r) => get(`/services/inventory/api/stock/${enc(r.sku)}`).catch((error) => (error.status === 404 ? null : { onHand: undefined, reserved: 0 }))));
   const said = await ask({ title: `${num(rows.length)} lines`, yes: "Import all of them", text: rows.length > preview.length ? `The first ${preview.length} are shown.` : "This is what changes.",
     body: html`<${Table} rows=${preview.map((r, n) => ({ ...r, was: now[n] }))} columns=${[
       { name: "SKU", of: (r) => r.sku }, { name: "now", kind: "num", of: (r) => (r.was ? num(r.was.onHand) : "new") },
       { name: "then", kind: "num", of: (r) => html`<b class=${r.was && Number(r.onHand) < r.was.reserved ? "bad" : ""}>${/^\d+$/.test(r.onHand) ? num(Number(r.onHand)) : `${r.onHand} (no number)`}</b>` }]} />` });
-  if (said) await act(() => sendText("POST", "/services/inventory/api/stock:import", text, "text/csv"), (r) => `${num(r.imported)} SKUs are set.`);
+  if (said) await act(() => sendText("POST", "/services/inventory/api/stock:import", file ?? text, "text/csv"), (r) => `${num(r.imported)} SKUs are set.`);
   again();
 }
 

@@ -3,6 +3,7 @@ import { act, ask, Away, Badge, Card, Field, html, num, Page, Payload, Table, te
 import { enc, get, query, send } from "../lib/api.js";
 import { Headers } from "./orders.js";
 
+const placeOf = (r) => `${r.partition}@${r.offset}`;
 const KEPT = 200; // Of a live tail.
 
 export default function Topics(props) {
@@ -55,10 +56,15 @@ function One({ topic, place, may }) {
     const events = new EventSource(`${path}/tail${query({ ...wanted(parts), start: undefined })}`);
     events.onmessage = (event) => {
       const came = JSON.parse(event.data).reverse();
-      setFound((was) => ({ ...was, records: [...came, ...(was?.records ?? [])].slice(0, KEPT) }));
+      setFound((was) => {
+        const known = new Set((was?.records ?? []).map(placeOf));
+        return { ...was, records: [...came.filter((r) => !known.has(placeOf(r))), ...(was?.records ?? [])].slice(0, KEPT) };
+      });
     };
+    // A stream that was refused is not opened again by the browser.
+    events.onerror = () => events.readyState === EventSource.CLOSED && (tell("The live tail has ended.", "bad"), setLive(false));
     return () => events.close();
-  }, [live, topic]);
+  }, [live, topic, JSON.stringify(wanted(parts))]);
   const apply = (event) => {
     event.preventDefault();
     const said = { ...parts, ...Object.fromEntries(new FormData(event.target)) };
@@ -94,7 +100,7 @@ function One({ topic, place, may }) {
     <${Away} error=${about.error} />
     <${Card} title="Records" actions=${found?.records.length > 0 && html`<button onClick=${() => download("json")}>JSON</button><button onClick=${() => download("ndjson")}>NDJSON</button>`}>
       <p class="soft" role="status">${found ? `${num(found.records.length)} shown, ${num(found.looked)} looked at${found.whole ? "" : "; there may be more: narrow it, or go on from an offset"}` : "…"}${live ? "; live" : ""}</p>
-      <${Table} label="records" rows=${found?.records} columns=${columns} keyOf=${(r) => `${r.partition}@${r.offset}`} empty="No record fits." /><//>
+      <${Table} label="records" rows=${found?.records} columns=${columns} keyOf=${placeOf} empty="No record fits." /><//>
     ${about.data && html`<div class="grid wide"><${Card} title="Partitions"><${Table} label="partitions" rows=${about.data.partitions} keyOf=${(p) => p.partition} columns=${[
       { name: "partition", kind: "num", of: (p) => p.partition }, { name: "leader", kind: "num", of: (p) => p.leader }, { name: "replicas", of: (p) => p.replicas.join(", ") },
       { name: "in sync", of: (p) => html`${p.inSync.join(", ")} ${p.inSync.length < p.replicas.length ? html`<${Badge} of="behind" kind="bad" />` : null}` },
