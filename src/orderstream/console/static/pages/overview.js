@@ -89,7 +89,7 @@ function Flow({ now, stuck, health, steps }) {
     const middle = [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2];
     const bad = stuck.includes(name) || health[name]?.up === false;
     return html`<path class=${bad ? "is-bad" : ""} d="M${from} C${middle[0]},${from[1]} ${middle[0]},${to[1]} ${to[0] - 7},${to[1]}" />
-      <path class="head-of" d="M${to} l-8,-4 v8 z" /><text class="sub" x=${to[0] - 14} y=${to[1] - 7} text-anchor="end">${text}</text>`;
+      <path class="head-of" d="M${to} l-8,-4 v8 z" /><text class="sub" x=${to[0] - 14} y=${to[1] + (to[1] > from[1] ? 18 : -7)} text-anchor="end">${text}</text>`;
   };
   const per = (n) => `${rate(n)}/s`;
   const behind = (name) => `lag ${num(now.lag?.[name])}`;
