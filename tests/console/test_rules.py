@@ -6,7 +6,9 @@ import json
 import pytest
 
 from orderstream.console.api import STATIC, csv_line
-from orderstream.console.sampler import share
+from orderstream.console.sampler import Sample, Sampler, Seen, share
+from orderstream.console.services import Services
+from orderstream.runtime.clock import utc_now
 
 ORDER = {
     "orderId": "=1+1",
@@ -43,3 +45,23 @@ def test_what_was_vendored_is_what_the_lock_says() -> None:
     assert {p.name for p in vendor.iterdir()} == {*files, "lock.json"}
     for name, digest in files.items():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
+
+
+def looked(*counts: tuple[float, float], **how: bool) -> list[float | None]:
+    """Return the rates told of a counter at these seconds."""
+    sampler = Sampler(Services({}), lambda: Seen(1, {}, 0), lambda: None, utc_now)
+    return [
+        sampler._rate("x", count, Sample(int(at * 1000)), **how)  # pyright: ignore[reportPrivateUsage] - the rule itself
+        for at, count in counts
+    ]
+
+
+class TestARate:
+    def test_is_what_came_since_the_look_before(self) -> None:
+        assert looked((0, 10), (2, 30), (4, 30)) == [None, 10, 0]
+
+    def test_of_a_process_that_began_anew_counts_from_nothing(self) -> None:
+        assert looked((0, 1_000_000), (2, 6)) == [None, 3]
+
+    def test_of_orders_that_became_something_else_is_no_new_beginning(self) -> None:
+        assert looked((0, 1_000_000), (2, 999_999), begins_anew=False) == [None, -0.5]
