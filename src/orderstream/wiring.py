@@ -425,6 +425,7 @@ def serve_stage(name: str, settings: Settings) -> int:
 
 # The console ------------------------------------------------------------------------------
 
+MARKERS_LEFT = 2  # Offsets of a partition that may be but the ends of its last transactions.
 REPLAY_EMPTY_WITHIN_S = 30.0  # A worker ends within 6 s, and Kafka forgets it 6 s later.
 
 
@@ -468,7 +469,7 @@ def console_app(settings: Settings) -> ASGIApp:
             len(admin.brokers()),
             {
                 service: [(lag.committed or 0, lag.behind) for lag in found]
-                for service, found in lags(settings, admin, log)
+                for service, found in lags(settings, admin, log, MARKERS_LEFT)
             },
             sum(admin.ends(handled).values()),
         )
