@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from bench.harness import Broken, Figure, Installation, folder, installation, keep, load, say
+from bench.harness import Broken, Figure, Installation, folder, installation, keep, rate, turn_about
 
 ORDERS = 80_000
 RUNS = 7
@@ -32,21 +31,14 @@ _LOADED = """() => {
 
 def run() -> list[Figure]:
     """Measure it."""
-    without: list[float] = []
-    beside: list[float] = []
     with folder() as at, installation(at) as up, _browser() as browser:
         up.wait_until_ready()
-        _once(up)
+        rate(up, ORDERS)
         resting = _resting(up)
         loads = [_load(browser, up) for _ in range(LOADS)]
-        with _watching(browser, up):
-            _once(up)
-        for _ in range(RUNS):
-            without.append(_once(up))
-            with _watching(browser, up):
-                beside.append(_once(up))
-            say(f"console: no page {without[-1]:,.0f}, a live one {beside[-1]:,.0f} orders/s")
-    ratios = [b / w for w, b in zip(without, beside, strict=True)]
+        without, beside, ratios = turn_about(
+            up, ORDERS, RUNS, "console", lambda: _watching(browser, up)
+        )
     figures = [
         Figure("console, overview drawn", "ms", "< 1,500", [first for first, _ in loads]),
         Figure("console, everything of it there", "ms", "< 1,500", [last for _, last in loads]),
@@ -57,13 +49,6 @@ def run() -> list[Figure]:
     ]
     keep("console", figures)
     return figures
-
-
-def _once(up: Installation) -> float:
-    report: dict[str, Any] = load(
-        up, "--orders", str(ORDERS), "--connections", "64", "--until-decided"
-    )
-    return report["endToEndPerSecond"]
 
 
 def _resting(up: Installation) -> float:

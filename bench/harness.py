@@ -219,6 +219,31 @@ def load(at: Installation, *options: str, all_placed: bool = True) -> dict[str, 
     return json.loads(done.stdout)
 
 
+def rate(at: Installation, orders: int) -> float:
+    """Place so many orders over 64 connections, and return how many a second came to their end."""
+    placed = load(at, "--orders", str(orders), "--connections", "64", "--until-decided")
+    return placed["endToEndPerSecond"]
+
+
+def turn_about(
+    at: Installation, orders: int, runs: int, name: str, beside: Callable[[], Any]
+) -> tuple[list[float], list[float], list[float]]:
+    """Place orders without and beside something, in turn, after once with it to warm up.
+
+    Returns the rates without, the rates beside, and what is left of each.
+    """
+    with beside():
+        rate(at, orders)
+    without: list[float] = []
+    with_it: list[float] = []
+    for _ in range(runs):
+        without.append(rate(at, orders))
+        with beside():
+            with_it.append(rate(at, orders))
+        say(f"{name}: without {without[-1]:,.0f}, beside {with_it[-1]:,.0f} orders/s")
+    return without, with_it, [b / w for w, b in zip(without, with_it, strict=True)]
+
+
 def verify(env: Mapping[str, str]) -> str:
     """Run `orderstream verify` and return its last line. Raises Broken if a promise is broken."""
     done = _run(env, "verify", "--wait", f"{CAUGHT_UP_WITHIN_S:g}")

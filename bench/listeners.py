@@ -10,11 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 
-from bench.harness import Broken, Figure, Installation, folder, installation, keep, load, say
+from bench.harness import Broken, Figure, Installation, folder, installation, keep, rate, turn_about
 
 OF_ONE, OF_ALL = 990, 10
 ORDERS = 80_000
@@ -47,21 +46,14 @@ while True:
 
 def run() -> list[Figure]:
     """Measure it."""
-    without: list[float] = []
-    beside: list[float] = []
     with folder() as at, installation(at) as up:
         up.wait_until_ready()
-        _once(up)
+        rate(up, ORDERS)
         paths = [f"/api/orders/{order_id}/events" for order_id in _some_orders(up)]
         paths += ["/api/events"] * OF_ALL
-        with _listeners(up, paths):
-            _once(up)
-        for _ in range(RUNS):
-            without.append(_once(up))
-            with _listeners(up, paths):
-                beside.append(_once(up))
-            say(f"listeners: none {without[-1]:,.0f}, {len(paths):,} {beside[-1]:,.0f} orders/s")
-    ratios = [b / w for w, b in zip(without, beside, strict=True)]
+        without, beside, ratios = turn_about(
+            up, ORDERS, RUNS, "listeners", lambda: _listeners(up, paths)
+        )
     figures = [
         Figure("end to end without listeners, 64 connections", "orders/s", "", without),
         Figure("the same beside 1,000 listeners", "orders/s", "", beside),
@@ -69,13 +61,6 @@ def run() -> list[Figure]:
     ]
     keep("listeners", figures)
     return figures
-
-
-def _once(up: Installation) -> float:
-    report: dict[str, Any] = load(
-        up, "--orders", str(ORDERS), "--connections", "64", "--until-decided"
-    )
-    return report["endToEndPerSecond"]
 
 
 def _some_orders(up: Installation) -> list[str]:

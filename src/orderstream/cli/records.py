@@ -103,6 +103,8 @@ class _Writer:
     def __init__(self, current: "Settings", topic: str, headers: list[tuple[str, bytes]]) -> None:
         from confluent_kafka import Producer
 
+        from orderstream.runtime.clients import DURABLE
+
         self._topic = topic
         self._headers = headers
         self._failed = 0
@@ -110,11 +112,9 @@ class _Writer:
         self.confirmed = 0
         self._producer = Producer(
             current.kafka(
-                **{
+                **DURABLE
+                | {
                     "client.id": "orderstream-produce",
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "partitioner": "murmur2_random",
                     "message.timeout.ms": CONFIRM_TIMEOUT_MS,
                     "log_level": 2,
                 }

@@ -4,11 +4,11 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Query, Request, Response
@@ -26,7 +26,6 @@ from orderstream.console.trail import Trail
 from orderstream.contract.errors import Malformed
 from orderstream.flow import Step
 from orderstream.runtime.access import caller_of
-from orderstream.runtime.keys import key_in
 from orderstream.runtime.web import Problem, json_response, read_body
 
 STATIC = Path(__file__).parent / "static"
@@ -55,6 +54,8 @@ ORDER_COLUMNS = (
     "reason",
     "short",
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -166,28 +167,42 @@ def console_routes(console: Console) -> APIRouter:
     services, trail = console.services, console.trail
 
     def key_of(request: Request) -> str | None:
-        if console.sessions is None:
-            return None
-        headers = request.scope["headers"]
-        return console.sessions.key(headers) or key_in(headers)
+        sessions = console.sessions
+        return None if sessions is None else sessions.key(request.scope["headers"])
 
-    async def done(
-        request: Request, action: str, target: str, do: Callable[[], Any], detail: str = ""
-    ) -> Any:
-        """Do what an operator asks for, between two entries of the audit log."""
-        entry = _who(request), action, target
+    async def audited(
+        entry: tuple[str, str, str],
+        detail: str,
+        do: Callable[[], Awaitable[T]],
+        came_of: Callable[[T], tuple[str, str]],
+    ) -> T:
+        """Do what an operator asks for, between two entries of the audit log.
+
+        An entry is who, what, and to what; `came_of` says of the result how it ended, and more.
+        """
         await asyncio.to_thread(trail.begin, *entry, detail)
         try:
-            result = await asyncio.to_thread(do)
+            result = await do()
         except (Malformed, Unsuitable, UnknownTopic, UnknownGroup) as error:
             await asyncio.to_thread(trail.end, *entry, "refused", str(error))
             raise
         except Exception as error:
-            # Some of it may have been done before it failed.
+            # Some of it may have been done before it failed, or before its answer was lost.
             await asyncio.to_thread(trail.end, *entry, "unknown", str(error))
             raise
-        await asyncio.to_thread(trail.end, *entry, "done", _short(json.dumps(result).encode()))
+        await asyncio.to_thread(trail.end, *entry, *came_of(result))
         return result
+
+    async def done(
+        request: Request, action: str, target: str, do: Callable[[], Any], detail: str = ""
+    ) -> Any:
+        """Do it in a thread, audited."""
+        return await audited(
+            (_who(request), action, target),
+            detail,
+            lambda: asyncio.to_thread(do),
+            lambda result: ("done", _short(json.dumps(result).encode())),
+        )
 
     # What is going on ------------------------------------------------------------------------
 
@@ -217,20 +232,12 @@ def console_routes(console: Console) -> APIRouter:
     async def act(request: Request, service: str, path: str) -> Response:
         body = await read_body(request, BODY_MAX)
         _checked(request, service)
-        entry = _who(request), f"{request.method} {service}", f"/{path}"
-        await asyncio.to_thread(trail.begin, *entry, _short(body))
-        try:
-            answer = await _pass_on(request, service, body)
-        except Exception as error:
-            # It may have come there before the answer was lost.
-            await asyncio.to_thread(trail.end, *entry, "unknown", str(error))
-            raise
-        status = answer.status_code
-        result = (
-            "done" if status < 400 else f"{'unknown' if status >= 500 else 'refused'} ({status})"
+        return await audited(
+            (_who(request), f"{request.method} {service}", f"/{path}"),
+            _short(body),
+            lambda: _pass_on(request, service, body),
+            lambda answer: (_outcome(answer.status_code), _short(bytes(answer.body))),
         )
-        await asyncio.to_thread(trail.end, *entry, result, _short(bytes(answer.body)))
-        return answer
 
     for method in ("POST", "PUT", "DELETE"):
         routes.add_api_route(
@@ -409,6 +416,12 @@ def _who(request: Request) -> str:
     if caller is not None:
         return caller.name
     return f"{NOBODY} at {request.client.host}" if request.client else NOBODY
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "done"
+    return f"{'unknown' if status >= 500 else 'refused'} ({status})"
 
 
 def _short(body: bytes) -> str:

@@ -78,7 +78,6 @@ class Sampler:
         self._health: dict[str, dict[str, Any]] = {}
         self._before: dict[str, tuple[float, float]] = {}
         self._still: dict[str, int] = {}
-        self._totals: dict[str, int] = {}
         self._asking: asyncio.Task[Seen] | None = None
         self._letters_end = self._letters_counted = 0
         self._letters_open: int | None = None
@@ -102,7 +101,6 @@ class Sampler:
             "now": _document(now),
             "health": self._health,
             "stuck": [name for name, count in self._still.items() if count >= STUCK_AFTER],
-            "totals": self._totals,
             "points": [_document(one) for one in kept[step - 1 :: step] if one.at_ms > since_ms],
         }
 
@@ -176,7 +174,6 @@ class Sampler:
         summary = await self._asked("analytics", "/api/analytics/summary", key)
         if summary is None:
             return
-        self._totals = {"orders": summary["orders"], **summary["outcomes"]}
         for outcome, count in summary["outcomes"].items():
             # An order is counted as what it became last: those that left are no rate.
             rate = self._rate(outcome, count, sample, begins_anew=False)

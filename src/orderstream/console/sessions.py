@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from secrets import token_urlsafe
 from time import monotonic
 
-from orderstream.runtime.keys import Caller, Keys
+from orderstream.runtime.keys import Caller, Keys, key_in
 
 COOKIE = "orderstream_session"
 LASTS_S = 12 * 3600
@@ -67,8 +67,9 @@ class Sessions:
 
     def key(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """Return the key that a request's sender acts with at the services."""
+        headers = list(headers)
         session = self._session(headers)
-        return None if session is None else session.key
+        return key_in(headers) if session is None else session.key
 
     def any_key(self) -> str | None:
         """Return the key of somebody who is signed in, for what everybody sees."""

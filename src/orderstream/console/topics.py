@@ -3,29 +3,27 @@
 import asyncio
 import re
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, Message, TopicPartition
-
 from orderstream.contract.errors import Malformed, OrderstreamError, Unavailable
 from orderstream.runtime.admin import Admin
-from orderstream.runtime.clients import made
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.documents import as_document
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.sender import Sender
-from orderstream.runtime.stage import Positions
+from orderstream.runtime.stage import Positions, Record
+from orderstream.runtime.tail import follow
 
 SHOWN_MAX = 500
 LOOKS_S = 8.0  # A search that finds little ends after this, and says how far it came.
-BATCH = 2_000
 STEP_MAX = 50_000  # Offsets of a partition that are looked at in one go: a second or two.
 WAIT_S = 0.2
 HEARTBEAT_S = 15.0
 TAILS_MAX = 20  # Each is a thread and a consumer.
+TAIL_KBYTES = 4_096
 
 
 class UnknownTopic(OrderstreamError):
@@ -43,7 +41,7 @@ class Wanted:
     header: str = ""
     limit: int = 50
 
-    def fits(self, record: Message) -> bool:
+    def fits(self, record: Record) -> bool:
         """Return whether a record has what was asked for; case counts in the key alone."""
         key, value = _bytes(record.key()), _bytes(record.value())
         if self.key and self.key.encode() not in key:
@@ -176,14 +174,14 @@ class TopicDesk:
                         return under_way.result(WAIT_S)
                 under_way.cancel()
 
-        def follow() -> None:
+        def hand_on() -> None:
             try:
-                for records in self._follow(topic, wanted, over):
+                for records in self._follow(topic, wanted, over.is_set):
                     put(records)
             except Exception as error:  # noqa: BLE001 - handed on to the one who asked
                 put(error)
 
-        thread = threading.Thread(target=follow, daemon=True)
+        thread = threading.Thread(target=hand_on, daemon=True)
         thread.start()
         self._tails += 1
         try:
@@ -200,38 +198,23 @@ class TopicDesk:
             over.set()
 
     def _follow(
-        self, topic: str, wanted: Wanted, over: threading.Event
+        self, topic: str, wanted: Wanted, is_over: Callable[[], bool]
     ) -> Iterator[list[dict[str, Any]]]:
-        with closing(LogReader(self._config, self._group)) as reader:
-            ends = reader.stable_ends(reader.partitions([topic]))
-        if not ends:
-            raise UnknownTopic(f"there is no topic {topic}")
-        consumer = made(
-            Consumer,
-            self._config
-            | {
-                "group.id": self._group,  # Required; nothing is joined or committed.
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "queued.max.messages.kbytes": 4_096,
-                "log_level": 2,
-            },
+        coming = follow(
+            self._config, self._group, [topic], is_over=is_over, ahead_kbytes=TAIL_KBYTES
         )
-        with closing(consumer):
-            consumer.assign(
-                [
-                    TopicPartition(*at, end)
-                    for at, end in ends.items()
-                    if wanted.partition in (None, at[1])
-                ]
-            )
-            yield []  # From here on nothing is missed.
-            while not over.is_set():
-                messages = consumer.consume(BATCH, WAIT_S)
-                fits = [m for m in messages if m.error() is None and wanted.fits(m)]
-                if fits:
-                    yield [as_document(message) for message in fits[-wanted.limit :]]
+        at, _ = next(coming)
+        if not at:
+            raise UnknownTopic(f"there is no topic {topic}")
+        yield []  # From here on nothing is missed.
+        for _, records in coming:
+            fits = [
+                record
+                for record in records
+                if wanted.partition in (None, record.partition()) and wanted.fits(record)
+            ]
+            if fits:
+                yield [as_document(record) for record in fits[-wanted.limit :]]
 
     def produce(
         self,

@@ -28,6 +28,7 @@ from orderstream.contract.errors import (
     Unavailable,
 )
 from orderstream.runtime.broker import Starts
+from orderstream.runtime.clients import DURABLE
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
@@ -305,14 +306,12 @@ class KafkaSink:
             return
         producer = Producer(
             self._config
+            | DURABLE
             | {
                 "transactional.id": self._transactional_id,
                 "client.id": self._transactional_id,
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.timeout.ms": TRANSACTION_TIMEOUT_MS - 1_000,
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
                 "linger.ms": 20,  # A commit flushes at once; this only fills the batches before.
                 "retry.backoff.ms": 1,
                 # A rebootstrap forgets the brokers but not who is the group's coordinator, and
@@ -377,10 +376,8 @@ class KafkaSink:
         if self._plain is None:
             self._plain = Producer(
                 self._config
+                | DURABLE
                 | {
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "partitioner": "murmur2_random",
                     "message.timeout.ms": 10_000,
                     "message.max.bytes": MESSAGE_BYTES_MAX,
                     "log_level": 4,

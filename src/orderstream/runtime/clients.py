@@ -30,6 +30,14 @@ _BETWEEN_LEADERS = frozenset(
     }
 )
 
+# Of a producer: a record is confirmed when every in-sync replica has it, and stands there once; its
+# partition is the one that Java's clients choose for its key.
+DURABLE: dict[str, Any] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "partitioner": "murmur2_random",
+}
+
 C = TypeVar("C")
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from orderstream.contract.envelope import rfc3339
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
+    from orderstream.runtime.stage import Record
 
 NUMBER_BYTES_MAX = 8
 # Spring Kafka's binary headers (runtime/failure.py writes the same): big-endian integers.
@@ -25,7 +25,7 @@ _NUMBERS = frozenset(
 )
 
 
-def as_document(message: "Message") -> dict[str, Any]:
+def as_document(message: "Record") -> dict[str, Any]:
     """Return a record as JSON shows it; bytes that are no text as `keyHex` and `valueHex`."""
     return {
         "topic": message.topic(),
@@ -71,6 +71,6 @@ def _exact(name: str, value: str | bytes | None) -> dict[str, str | None]:
     return {name: value}
 
 
-def time_of(message: "Message") -> str | None:
+def time_of(message: "Record") -> str | None:
     kind, time_ms = message.timestamp()
     return rfc3339(datetime.fromtimestamp(time_ms / 1000, UTC)) if kind else None

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderstream.contract.envelope import Headers
 from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
-from orderstream.runtime.clients import made
+from orderstream.runtime.clients import DURABLE, made
 
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT = 16
@@ -71,10 +71,8 @@ class Publisher:
         return made(
             Producer,
             self._config
+            | DURABLE
             | {
-                "enable.idempotence": True,
-                "acks": "all",
-                "partitioner": "murmur2_random",
                 "linger.ms": linger_ms,
                 "message.timeout.ms": CONFIRM_TIMEOUT_MS,
                 "request.timeout.ms": CONFIRM_TIMEOUT_MS,

@@ -7,7 +7,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
-from orderstream.runtime.clients import made
+from orderstream.runtime.clients import DURABLE, made
 
 CONFIRM_TIMEOUT_S = 5.0
 
@@ -59,10 +59,8 @@ class Sender:
             self._producer = made(
                 Producer,
                 self._config
+                | DURABLE
                 | {
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "partitioner": "murmur2_random",
                     "linger.ms": 0,
                     "message.timeout.ms": int(CONFIRM_TIMEOUT_S * 1000),
                     "log_level": 2,

@@ -1,6 +1,6 @@
 """Follows topics as they grow, for whoever looks on: no group is joined, nothing is committed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -17,8 +17,17 @@ WAIT_S = 0.1
 Followed = Iterator[tuple[Positions, Sequence[Record]]]
 
 
-def follow(config: Mapping[str, Any], group: str, topics: Sequence[str]) -> Followed:
-    """Give where the topics end, and from then on what comes and where that ends, for ever.
+def follow(
+    config: Mapping[str, Any],
+    group: str,
+    topics: Sequence[str],
+    *,
+    is_over: Callable[[], bool] = lambda: False,
+    ahead_kbytes: int = 16_384,
+) -> Followed:
+    """Give where the topics end, and from then on what comes and where that ends, until it is over.
+
+    `ahead_kbytes` is as much as is read before it is wanted.
 
     Committed records only, each partition in order. A broker that is away is waited for; nothing is
     skipped. Raises Unavailable when Kafka is away at the beginning, or refuses us.
@@ -35,14 +44,14 @@ def follow(config: Mapping[str, Any], group: str, topics: Sequence[str]) -> Foll
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 100,  # Ten fetches a second of all there is, and not thousands.
             "fetch.min.bytes": 1 << 20,
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": ahead_kbytes,
             "log_level": 2,
         }
     )
     with closing(consumer):
         consumer.assign([TopicPartition(*p, offset) for p, offset in at.items()])
         yield at, ()
-        while True:
+        while not is_over():
             try:
                 messages = consumer.consume(BATCH_RECORDS, WAIT_S)
             except KafkaException as error:

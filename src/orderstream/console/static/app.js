@@ -114,9 +114,13 @@ function App() {
   const [fault, setFault] = useState("");
   const [pages, setPages] = useState({ "": Overview });
   const [letters, setLetters] = useState(0);
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const [theme, setThemeName] = useState(localStorage.getItem("theme") ?? (dark ? "dark" : "light"));
+  const [theme, setThemeName] = useState(document.documentElement.dataset.theme);
   useKeys();
+  useEffect(() => {
+    const changed = () => setThemeName(document.documentElement.dataset.theme);
+    addEventListener("theme", changed);
+    return () => removeEventListener("theme", changed);
+  }, []);
   useEffect(() => {
     const look = () =>
       get("/console/session").then(

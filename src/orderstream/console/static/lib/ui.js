@@ -2,6 +2,7 @@
 import { h, Component } from "../vendor/preact.js";
 import { useCallback, useEffect, useRef, useState } from "../vendor/hooks.js";
 import htm from "../vendor/htm.js";
+import { query } from "./api.js";
 
 export const html = htm.bind(h);
 export { Component, useCallback, useEffect, useRef, useState };
@@ -63,6 +64,18 @@ export function useLive(load, everyMs, deps = []) {
     };
   }, [...deps, turn, everyMs]);
   return { ...state, again: useCallback(() => setTurn((n) => n + 1), []) };
+}
+
+// What a list's search form says, kept in the address so that it can be sent to somebody.
+export function useFilter(place) {
+  const [filter, setFilter] = useState(place.query);
+  const apply = (event) => {
+    event.preventDefault();
+    const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
+    setFilter(parts);
+    history.replaceState(null, "", `#/${place.name}${query(parts)}`);
+  };
+  return [filter, apply];
 }
 
 // Pieces --------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // Dead letters: what could not be processed, why, and what becomes of it.
-import { act, ask, Away, Badge, Card, Field, html, num, Page, Payload, Table, tell, Time, useLive, useState } from "../lib/ui.js";
-import { enc, get, query, send } from "../lib/api.js";
+import { act, ask, Away, Badge, Card, Field, html, num, Page, Payload, Table, tell, Time, useFilter, useLive, useState } from "../lib/ui.js";
+import { enc, get, send } from "../lib/api.js";
 import { Headers } from "./orders.js";
 
 const API = "/services/order/api/dead-letters";
@@ -17,7 +17,7 @@ const orderOf = (d) => (d.order ? html`<a href="#/orders/${enc(d.order)}">${d.or
 const causeOf = (d) => `${d.exception?.split(".").at(-1) ?? "?"}: ${(d.reason ?? "").replace(/\border \S+/g, "order …").replace(/\d{3,}/g, "…")}`;
 
 function List({ place, may, onLetters }) {
-  const [filter, setFilter] = useState(place.query);
+  const [filter, apply] = useFilter(place);
   const wanted = Object.fromEntries(FILTERS.map((f) => [f, filter[f]]));
   const [work, setWork] = useState(null);
   const { data, error, again } = useLive(async (signal) => {
@@ -25,12 +25,6 @@ function List({ place, may, onLetters }) {
     if (!Object.values(wanted).some(Boolean) && !filter.handled) onLetters(found.deadLetters.length);
     return found;
   }, 10000, [JSON.stringify(filter)]);
-  const apply = (event) => {
-    event.preventDefault();
-    const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
-    setFilter(parts);
-    history.replaceState(null, "", `#/dead-letters${query(parts)}`);
-  };
   const letters = data?.deadLetters;
   const open = letters?.filter((d) => !d.handled) ?? [];
   const groups = Object.entries(Object.groupBy ? Object.groupBy(letters ?? [], causeOf) : (letters ?? []).reduce((all, d) => ((all[causeOf(d)] ??= []).push(d), all), {}));

@@ -1,16 +1,10 @@
 // What customers were told.
-import { Away, Badge, Card, Field, html, Page, Table, Time, useLive, useState } from "../lib/ui.js";
-import { enc, get, query } from "../lib/api.js";
+import { Away, Badge, Card, Field, html, Page, Table, Time, useFilter, useLive } from "../lib/ui.js";
+import { enc, get } from "../lib/api.js";
 
 export default function Notifications({ place }) {
-  const [filter, setFilter] = useState(place.query);
+  const [filter, apply] = useFilter(place);
   const { data, error } = useLive((signal) => get("/services/notification/api/notifications", { orderId: filter.orderId, status: filter.status, limit: 100 }, signal), 3000, [JSON.stringify(filter)]);
-  const apply = (event) => {
-    event.preventDefault();
-    const parts = Object.fromEntries([...new FormData(event.target)].filter(([, v]) => v));
-    setFilter(parts);
-    history.replaceState(null, "", `#/notifications${query(parts)}`);
-  };
   return html`<${Page} title="Notifications" sub="newest first, live">
     <form class="filters" onSubmit=${apply} role="search"><${Field} label="order"><input name="orderId" data-search placeholder="/" defaultValue=${filter.orderId} /><//>
       <${Field} label="status"><select name="status"><option value="">any</option><option selected=${filter.status === "SENT"}>SENT</option><option selected=${filter.status === "FAILED"}>FAILED</option></select><//><button class="main">Search</button></form>

@@ -1,5 +1,5 @@
 // Orders: found, looked at, placed, cancelled, fulfilled.
-import { act, ask, tell, Away, Badge, Card, Field, html, num, Page, Payload, Table, Time, useLive, useState } from "../lib/ui.js";
+import { act, ask, tell, Away, Badge, Card, Field, html, num, Page, Payload, Table, Time, useFilter, useLive, useState } from "../lib/ui.js";
 import { enc, get, query, send } from "../lib/api.js";
 
 const STATES = ["PENDING", "CONFIRMED", "REJECTED", "FAILED", "CANCELLED", "EXPIRED", "FULFILLED"];
@@ -14,7 +14,7 @@ const itemsOf = (order) => (order.items ?? []).map((line) => `${num(line.qty)} Ã
 const utc = (local) => (local ? new Date(local).toISOString() : undefined);
 
 function List({ place, may }) {
-  const [filter, setFilter] = useState(place.query);
+  const [filter, search] = useFilter(place);
   const [cursors, setCursors] = useState([]);
   const wanted = { status: filter.status, userId: filter.userId, sku: filter.sku, from: utc(filter.from), to: utc(filter.to) };
   const cursor = cursors.at(-1);
@@ -22,14 +22,12 @@ function List({ place, may }) {
   const { data, error, again } = useLive(
     (signal) => get("/services/order/api/orders", { ...wanted, limit: LIMIT, cursor }, signal), cursor ? 30000 : 2000, [JSON.stringify(filter), cursor]);
   const apply = (event) => {
+    const id = new FormData(event.target).get("id").trim();
     event.preventDefault();
-    const parts = Object.fromEntries(new FormData(event.target));
-    const id = parts.id.trim();
     if (id) location.hash = `#/orders/${enc(id)}`;
     else {
       setCursors([]);
-      setFilter(parts);
-      history.replaceState(null, "", `#/orders${query(parts)}`);
+      search(event);
     }
   };
   const columns = [
