@@ -267,9 +267,10 @@ def _read(
     return Browsed(found, looked, whole=True)
 
 
-def _newest_first(document: Mapping[str, Any]) -> tuple[float, int]:
+def _newest_first(document: Mapping[str, Any]) -> tuple[float, int, int]:
+    """Order by time; of one millisecond's records those further on in their partition first."""
     stamp = str(document["time"] or "")
-    return (-_digits(stamp), -int(document["offset"]))
+    return (-_digits(stamp), -int(document["offset"]), int(document["partition"]))
 
 
 def _digits(stamp: str) -> float:
