@@ -171,7 +171,7 @@ def openapi() -> dict[str, Any]:
         feed_routes(NOTHING, NOTHING, NOTHING),
         view_routes(NOTHING),
         stock_routes(NOTHING),
-        notice_routes(NOTHING),
+        notice_routes(NOTHING, {}, NOTHING, NOTHING),
         analytics_routes(NOTHING, NOTHING),
         dead_letter_routes(NOTHING),
     ):

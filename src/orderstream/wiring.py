@@ -44,9 +44,12 @@ from orderstream.inventory.store import StockStore
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.local.holding import held_back
 from orderstream.notification.api import notice_routes
-from orderstream.notification.channels import LogChannel
+from orderstream.notification.channels import Defaults, LogChannel
+from orderstream.notification.configured import Named, channels_of, read_named, secrets_of
+from orderstream.notification.dispatch import Dispatcher
 from orderstream.notification.stage import notification_stage
 from orderstream.notification.store_postgres import PostgresNotices
+from orderstream.notification.templates import Templates
 from orderstream.order_view.api import view_routes
 from orderstream.order_view.api_feed import feed_routes
 from orderstream.order_view.feed import Feed
@@ -310,10 +313,15 @@ def stage_parts(
         case "view":
             return _Parts(view_stage(PostgresView(database), topics, decides), None)
         case "notification":
-            notices = PostgresNotices(database)
-            return _Parts(
-                notification_stage(notices, [LogChannel()], topics, decides), notice_routes(notices)
+            named = named_channels(settings)
+            stage = notification_stage(
+                PostgresNotices(database),
+                LogChannel() if named.to_log else None,
+                named.names,
+                topics,
+                decides,
             )
+            return _Parts(stage, None)  # Its routes know the channels, which only `serve` makes.
         case "analytics":
             counts = PostgresCounts(database)
             return _Parts(
@@ -321,6 +329,49 @@ def stage_parts(
             )
         case _:
             raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """What notification has beside its stage: it sends what the stage wrote down."""
+
+    dispatcher: Dispatcher
+    routes: APIRouter
+
+
+def sending(settings: Settings, database: Database) -> _Sending:
+    """Return what sends messages. Raises ConfigurationError listing every channel at fault."""
+    notices = PostgresNotices(database)
+    templates = Templates(settings.templates)
+    if settings.templates is not None:
+        templates.check()
+    defaults = Defaults(settings.notify_email, settings.notify_phone, settings.notify_locale)
+    secret = settings.webhook_secret
+    channels = channels_of(
+        named_channels(settings),
+        secrets_of(secret.get_secret_value()) if secret else (),
+        templates,
+        defaults,
+        utc_now,
+        at_once=settings.notify_at_once,
+        allow_private=settings.webhook_allow_private,
+    )
+    dispatcher = Dispatcher(
+        notices,
+        channels,
+        settings.notify_waits_s,
+        at_once=settings.notify_at_once,
+        rate=settings.notify_rate,
+        worker=settings.worker,
+    )
+    by_name = {channel.name: channel for channel in channels}
+    return _Sending(dispatcher, notice_routes(notices, by_name, templates, utc_now))
+
+
+def named_channels(settings: Settings) -> Named:
+    """Return the channels by name. Raises ConfigurationError."""
+    urls = settings.webhook_urls
+    return read_named(settings.notify.get_secret_value(), urls.get_secret_value() if urls else None)
 
 
 def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:
@@ -395,11 +446,15 @@ def serve_stage(name: str, settings: Settings) -> int:
     database = Database(settings.dsn(), SCHEMAS[name], settings.database_pool)
     hints = hints_of(settings) if name == "inventory" else None
     parts = stage_parts(name, settings, database, hints)
+    beside = sending(settings, database) if name == "notification" else None
     metrics = StageMetrics(parts.stage.name)
-    background = Background(
-        lambda: prepare(settings, name),
-        lambda: stage_loop(parts.stage, settings, database, metrics),
-    )
+
+    def prepared() -> None:
+        prepare(settings, name)
+        if beside is not None:
+            beside.dispatcher.start()
+
+    background = Background(prepared, lambda: stage_loop(parts.stage, settings, database, metrics))
 
     def check_stage() -> None:
         background.check()
@@ -411,14 +466,20 @@ def serve_stage(name: str, settings: Settings) -> int:
         "kafka": Reach(settings.kafka()).check,
         "store": database.ping,
     }
-    app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=hint_checks(hints))
-    if parts.routes is not None:
-        app.include_router(parts.routes)
+    without = hint_checks(hints)
+    if beside is not None:
+        without["channels"] = beside.dispatcher.check
+    app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=without)
+    for routes in (parts.routes, beside and beside.routes):
+        if routes is not None:
+            app.include_router(routes)
     server = WebServer(app, settings.host, settings.port(name))
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)
     background.stop()
+    if beside is not None:
+        beside.dispatcher.stop()
     database.close()
     return 1 if background.failed else 0
 

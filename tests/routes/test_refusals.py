@@ -12,6 +12,7 @@ from orderstream.inventory.api import CSV_BYTES_MAX, stock_routes
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.notification.api import notice_routes
 from orderstream.notification.store_postgres import PostgresNotices
+from orderstream.notification.templates import Templates
 from orderstream.order_view.api import view_routes
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.runtime.clock import utc_now
@@ -30,7 +31,9 @@ def app(dsn: str) -> Iterator[FastAPI]:
     app = web_app("all", {})
     app.include_router(stock_routes(PostgresStock(databases["inventory"])))
     app.include_router(view_routes(PostgresView(databases["order_view"])))
-    app.include_router(notice_routes(PostgresNotices(databases["notification"])))
+    app.include_router(
+        notice_routes(PostgresNotices(databases["notification"]), {}, Templates(), utc_now)
+    )
     app.include_router(analytics_routes(PostgresCounts(databases["analytics"]), utc_now))
     yield app
     for database in databases.values():

@@ -145,7 +145,7 @@ WORLDS = {
     ),
     "notification": World(
         "notification",
-        lambda db: notification_stage(PostgresNotices(db), [LogChannel()], TOPICS, GROUP),
+        lambda db: notification_stage(PostgresNotices(db), LogChannel(), ["mail"], TOPICS, GROUP),
         decided,
         {"notice": "event_id", "position": "topic, partition"},
     ),

@@ -35,7 +35,7 @@ ROUTES = (
     view_routes(NOTHING),
     dead_letter_routes(NOTHING),
     stock_routes(NOTHING),
-    notice_routes(NOTHING),
+    notice_routes(NOTHING, {}, NOTHING, NOTHING),
     analytics_routes(NOTHING, NOTHING),
 )
 BODIES: dict[str, Any] = {

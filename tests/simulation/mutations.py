@@ -187,6 +187,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-tombstone": _mutation("a cancellation before its order is ignored", stock=NoTombstone),
     "no-stock-lock": _mutation("stock is read without a lock", 601, stock=NoStockLock),
-    "no-lock-order": _mutation("SKUs are locked in any order", 1401, stock=NoLockOrder),
+    "no-lock-order": _mutation("SKUs are locked in any order", 6001, stock=NoLockOrder),
     "not-alone": _mutation("cancellations beside decisions", 51, stock=NotAlone),
 }

@@ -235,6 +235,23 @@ class SimulatedNotices:
                 added.append(notice)
         return added
 
+    def intend(
+        self, tx: Connection, channels: Sequence[str], notices: Sequence[Notice], now: datetime
+    ) -> None:
+        rows = simulated(tx)
+        new = {
+            notice.event_id: notice
+            for notice in notices
+            if all(
+                rows.get("notice", (notice.event_id, name)) is None for name in ("log", *channels)
+            )
+        }
+        rows.statement(f"INSERT intents {list(new)}")
+        for key, notice in new.items():
+            for channel in channels:
+                rows.lock("notice", (key, channel))
+                rows.put((notice, now), "notice", (key, channel))
+
 
 class SimulatedCounts:
     """See analytics/store_postgres.py."""

@@ -242,7 +242,9 @@ class World:
                 stage = view_stage(cast(Any, SimulatedView()), TOPICS, "g-inventory")
             case "notification":
                 notices = cast(Any, SimulatedNotices())
-                stage = notification_stage(notices, [self.told], TOPICS, "g-inventory")
+                stage = notification_stage(
+                    notices, cast(Any, self.told), ["mail"], TOPICS, "g-inventory"
+                )
             case _:
                 stage = analytics_stage(cast(Any, SimulatedCounts()), TOPICS, "g-inventory")
         stage = self.engine.stage(stage, self)

@@ -14,7 +14,7 @@ TABLES = {
     "orders": ("claim",),
     "inventory": ("stock", "reservation"),
     "order_view": ("orders", "position"),
-    "notification": ("notice", "position"),
+    "notification": ("notice", "silenced", "opted_out", "position"),
     "analytics": ("counted", "per_outcome", "per_minute", "per_sku", "latency", "position"),
 }
 

@@ -18,7 +18,9 @@ from orderstream.contract.values import (
     ITEMS_MAX,
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
+    Contact,
     Line,
+    contact_fault,
     text_fault,
 )
 
@@ -44,13 +46,15 @@ class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class OrderCreated(Event, frozen=True, kw_only=True, rename="camel", gc=False):
     """An order was accepted. `created_at` is absent when another program wrote the record.
 
-    `owner` names the API key that it came with; absent where none was needed.
+    `owner` names the API key that it came with; absent where none was needed. `notify` is how its
+    customer is told; every event that the customer hears of repeats it.
     """
 
     items: tuple[Line, ...]
     user_id: int | str | None = None
     created_at: Time | None = None
     owner: str | UnsetType = UNSET
+    notify: Contact | UnsetType = UNSET
 
 
 class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -61,6 +65,7 @@ class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
     ordered_at: Time
     decided_at: Time
     owner: str | UnsetType = UNSET
+    notify: Contact | UnsetType = UNSET
 
 
 class InventoryReserved(Decision, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -88,6 +93,7 @@ class OrderCancelled(Event, frozen=True, kw_only=True, rename="camel", gc=False)
     by: str | None = None
     reason: str | None = None
     user_id: int | str | None = None
+    notify: Contact | UnsetType = UNSET
 
 
 class OrderFulfilled(Event, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -96,6 +102,7 @@ class OrderFulfilled(Event, frozen=True, kw_only=True, rename="camel", gc=False)
     fulfilled_at: Time
     by: str | None = None
     user_id: int | str | None = None
+    notify: Contact | UnsetType = UNSET
 
 
 class InventoryReleased(Event, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -136,6 +143,8 @@ def decode_created(value: bytes | None) -> OrderCreated:
             raise Malformed(said, "items[].qty")
         if fault := text_fault(line.sku, SKU_LENGTH_MAX):
             raise Malformed(f"sku {fault}", "items[].sku")
+    if event.notify is not UNSET and (wrong := contact_fault(event.notify)):
+        raise Malformed(f"{wrong[0]} {wrong[1]}", f"notify.{wrong[0]}")
     return event
 
 

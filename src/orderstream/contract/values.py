@@ -1,8 +1,9 @@
 """The values every event is made of, and the limits that make one acceptable."""
 
 import re
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 QUANTITY_MAX = 1_000_000
 ITEMS_MAX = 500
@@ -14,6 +15,27 @@ NUMBER_MAX = 2**53 - 1  # The largest whole number that every JSON reader keeps 
 _CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 _CONTROL = re.compile(f"[{_CONTROL_CHARACTERS}]")
 NO_CONTROL_CHARACTERS = f"^[^{_CONTROL_CHARACTERS}]*$"  # As JSON Schema says it.
+
+
+# An address as mail servers take it, without the characters that would make it several or another.
+EMAIL = r"^[^\s@,;:<>()\[\]\\\"\x00-\x1f\x7f-\uffff]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"
+EMAIL_LENGTH_MAX = 254  # RFC 5321.
+PHONE = r"^\+[1-9][0-9]{6,14}$"  # E.164.
+LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"  # BCP 47: tr, pt-BR, zh-Hant-TW.
+_EMAIL, _PHONE, _LOCALE = re.compile(EMAIL), re.compile(PHONE), re.compile(LOCALE)
+
+
+def _said(**schema: object) -> Meta:
+    """Describe a text in the schemas; `contact_fault` is what holds it to that."""
+    return Meta(extra_json_schema=schema)
+
+
+class Contact(Struct, frozen=True, omit_defaults=True, gc=False):
+    """How a customer is told of an order; for what is not given, the shop has defaults."""
+
+    email: Annotated[str, _said(maxLength=EMAIL_LENGTH_MAX, pattern=EMAIL)] | None = None
+    phone: Annotated[str, _said(pattern=PHONE)] | None = None
+    locale: Annotated[str, _said(pattern=LOCALE)] | None = None
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -42,6 +64,19 @@ def text_fault(value: str, length_max: int) -> str | None:
         value.encode()
     except UnicodeEncodeError:
         return "must be valid Unicode text"
+    return None
+
+
+def contact_fault(contact: Contact) -> tuple[str, str] | None:
+    """Return the field that is wrong and what is wrong with it, or None."""
+    if (email := contact.email) is not None and (
+        len(email) > EMAIL_LENGTH_MAX or not _EMAIL.fullmatch(email)
+    ):
+        return "email", "must be one address, such as ada@example.com"
+    if contact.phone is not None and not _PHONE.fullmatch(contact.phone):
+        return "phone", "must be a number with its country, such as +4915112345678"
+    if contact.locale is not None and not _LOCALE.fullmatch(contact.locale):
+        return "locale", "must be a language, such as en, tr or pt-BR"
     return None
 
 

@@ -122,6 +122,7 @@ def decided(
             ordered_at=ordered_at,
             decided_at=outcome.decided_at,
             owner=order.owner,
+            notify=order.notify,
         )
     return InventoryRejected(
         order_id=order.order_id,
@@ -130,6 +131,7 @@ def decided(
         ordered_at=ordered_at,
         decided_at=outcome.decided_at,
         owner=order.owner,
+        notify=order.notify,
         reason=outcome.reason,
         short=outcome.short,
     )

@@ -1,4 +1,4 @@
-"""The ways to a customer."""
+"""The ways to a customer: the log, which is written at once, and those that take their time."""
 
 import sys
 from collections.abc import Sequence
@@ -6,23 +6,63 @@ from datetime import datetime
 from typing import Protocol, TextIO
 
 import msgspec
+from msgspec import UNSET, Struct
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Unavailable
-from orderstream.notification.rules import Notice
+from orderstream.contract.values import Contact
+from orderstream.notification.rules import Notice, Result, Skipped
+from orderstream.notification.store import Intent
+
+SEND_TIMEOUT_S = 15.0  # Standard Webhooks: 15 to 30 s.
 
 
 class Channel(Protocol):
-    """Somewhere notices go. A notice may be told again after a crash: it keeps its event id."""
+    """Somewhere messages go, one by one, each within some SEND_TIMEOUT_S; from any thread."""
 
     @property
     def name(self) -> str:
-        """The channel's name in the store and the settings."""
+        """The channel's name in the store and for operators; tells no secret."""
         ...
 
-    def tell(self, notices: Sequence[Notice], now: datetime) -> None:
-        """Hand over the notices. Raises Unavailable when none is known to have arrived."""
+    @property
+    def personal(self) -> bool:
+        """Whether it goes to the customer, who may have opted out."""
         ...
+
+    @property
+    def every_s(self) -> float:
+        """The least time between two messages that it can bear."""
+        ...
+
+    def send(self, intent: Intent) -> Result:
+        """Send it once. A message that is sent again has the same id, to be told by."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Defaults(Struct, frozen=True):
+    """Where to tell those who left no address, and in which language."""
+
+    email: str | None = None
+    phone: str | None = None
+    locale: str = "en"
+
+    def contact(self, intent: Intent) -> Contact:
+        """Return where to tell the customer of this message."""
+        said = intent.message.notify
+        if said is UNSET:
+            said = Contact()
+        return Contact(
+            said.email or self.email, said.phone or self.phone, said.locale or self.locale
+        )
+
+
+NO_EMAIL = Skipped("the order has no e-mail address, and ORDERSTREAM_NOTIFY_EMAIL is not set")
+NO_PHONE = Skipped("the order has no phone number, and ORDERSTREAM_NOTIFY_PHONE is not set")
 
 
 class LogChannel:
@@ -39,7 +79,7 @@ class LogChannel:
         self._human = self._out.isatty()
 
     def tell(self, notices: Sequence[Notice], now: datetime) -> None:
-        """See Channel."""
+        """Write them all. Raises Unavailable when none is known to have arrived."""
         at = rfc3339(now)
         if self._human:
             lines = [f"{at} notice   {notice.text}\n" for notice in notices]

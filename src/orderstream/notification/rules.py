@@ -1,20 +1,56 @@
-"""Which events a customer hears of, and in what words."""
+"""Which events a customer hears of, in what words; and what becomes of a message that was sent."""
 
-from msgspec import Struct
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from orderstream.contract.events import (
     InventoryRejected,
     InventoryReserved,
     OrderCancelled,
+    OrderCreated,
     OrderFulfilled,
+    RejectionReason,
 )
-from orderstream.contract.values import Line
+from orderstream.contract.values import Contact, Line
 
 
 class Failed(Struct, frozen=True, gc=False):
     """An order that could not be processed; only its key is sure to be readable."""
 
     key: str
+    at: datetime
+    order: OrderCreated | None = None
+
+
+Told = InventoryReserved | InventoryRejected | OrderCancelled | OrderFulfilled
+
+
+class Kind(StrEnum):
+    """What customers are told of; the name is that of the template and of the webhook's type."""
+
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FULFILLED = "fulfilled"
+    FAILED = "failed"
+
+
+class Message(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """What is to be said of an order, in no language yet."""
+
+    kind: Kind
+    order_id: int | str
+    at: datetime
+    user_id: int | str | None = None
+    items: tuple[Line, ...] = ()
+    reason: RejectionReason | None = None
+    short: tuple[str, ...] = ()
+    notify: Contact | UnsetType = UNSET
 
 
 class Notice(Struct, frozen=True, gc=False):
@@ -24,9 +60,7 @@ class Notice(Struct, frozen=True, gc=False):
     order_key: str
     user_id: int | str | None
     text: str
-
-
-Told = InventoryReserved | InventoryRejected | OrderCancelled | OrderFulfilled
+    event: Told | Failed | None = None
 
 
 def is_told(event: Told) -> bool:
@@ -56,3 +90,132 @@ def words(event: Told | Failed) -> str:
 def _listed(items: tuple[Line, ...]) -> str:
     shown = ", ".join(f"{line.qty} x {line.sku}" for line in items[:3])
     return f"{shown} and {len(items) - 3} more" if len(items) > 3 else shown
+
+
+def message(event: Told | Failed) -> Message:
+    """Return what is to be said of an event."""
+    match event:
+        case InventoryReserved():
+            return Message(
+                Kind.CONFIRMED,
+                event.order_id,
+                event.decided_at,
+                event.user_id,
+                event.items,
+                notify=event.notify,
+            )
+        case InventoryRejected():
+            return Message(
+                Kind.REJECTED,
+                event.order_id,
+                event.decided_at,
+                event.user_id,
+                event.items,
+                event.reason,
+                event.short,
+                event.notify,
+            )
+        case OrderCancelled():
+            kind = Kind.EXPIRED if event.cause == "EXPIRED" else Kind.CANCELLED
+            at, user = event.cancelled_at, event.user_id
+            return Message(kind, event.order_id, at, user, notify=event.notify)
+        case OrderFulfilled():
+            at, user = event.fulfilled_at, event.user_id
+            return Message(Kind.FULFILLED, event.order_id, at, user, notify=event.notify)
+        case Failed(order=order):
+            if order is None:
+                return Message(Kind.FAILED, event.key, event.at)
+            return Message(
+                Kind.FAILED,
+                order.order_id,
+                event.at,
+                order.user_id,
+                order.items,
+                notify=order.notify,
+            )
+
+
+def message_with(said: Message, notify: Contact, at: datetime) -> Message:
+    """Return a message for somebody else, at another time."""
+    return structs.replace(said, notify=notify, at=at)
+
+
+# What becomes of a message ------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """Where a message to one channel stands."""
+
+    PENDING = "PENDING"
+    SENDING = "SENDING"
+    SENT = "SENT"
+    FAILED = "FAILED"  # Given up: a person may have it tried again.
+    SKIPPED = "SKIPPED"  # There was nobody to tell, or they do not want to be told.
+
+
+class Sent(Struct, frozen=True):
+    """The channel took it."""
+
+
+class Skipped(Struct, frozen=True):
+    """It is not to be sent, and why."""
+
+    why: str
+
+
+class NotSent(Struct, frozen=True, kw_only=True):
+    """The channel did not take it, or nobody knows (`unknown`).
+
+    `final`: no other try will do better. `busy`: the channel takes nothing for now, or is away.
+    `gone`: it wants nothing ever again. `after_s`: it said when to come back.
+    """
+
+    why: str
+    unknown: bool = False
+    final: bool = False
+    busy: bool = False
+    gone: bool = False
+    after_s: float | None = None
+
+
+Result = Sent | Skipped | NotSent
+
+
+class Verdict(Struct, frozen=True):
+    """How a message stands after a try; `due_s` is when the next one is, from now."""
+
+    state: State
+    why: str | None = None
+    due_s: float = 0.0
+    unknown: bool = False
+
+
+def verdict(result: Result, message_id: str, tries: int, waits_s: Sequence[float]) -> Verdict:
+    """Say what becomes of a message after so many tries, of which there are one more than waits.
+
+    Each wait is made up to a tenth longer by what the message is called, so that those that failed
+    together do not all come back together, and yet the same message waits the same.
+    """
+    match result:
+        case Sent():
+            return Verdict(State.SENT)
+        case Skipped(why=why):
+            return Verdict(State.SKIPPED, why)
+        case NotSent():
+            if result.final or result.gone or tries > len(waits_s):
+                return Verdict(State.FAILED, result.why, unknown=result.unknown)
+            jitter = 1 + zlib.crc32(f"{message_id}:{tries}".encode()) / 2**32 / 10
+            due_s = max(waits_s[tries - 1] * jitter, result.after_s or 0.0)
+            return Verdict(State.PENDING, result.why, due_s, result.unknown)
+
+
+PAUSE_FIRST_S = 1.0
+PAUSE_MAX_S = 60.0
+
+
+def pause_s(result: Result, in_a_row: int) -> float:
+    """Return how long a channel is left alone after so many failures of its own in a row."""
+    if not isinstance(result, NotSent) or not result.busy:
+        return 0.0
+    backed_off = min(PAUSE_FIRST_S * 2 ** min(in_a_row - 1, 10), PAUSE_MAX_S)
+    return max(backed_off, result.after_s or 0.0)

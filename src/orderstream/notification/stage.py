@@ -1,38 +1,49 @@
-"""Reads what was decided and tells the customer, once per event."""
+"""Reads what was decided: writes it to the log, and intends a message for each channel."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from psycopg import Connection
 
 from orderstream.contract.envelope import event_id
+from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
+    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_reserved,
     failed_order_key,
 )
 from orderstream.contract.topics import Topics
-from orderstream.notification.channels import Channel
+from orderstream.notification.channels import LogChannel
 from orderstream.notification.rules import Failed, Notice, Told, is_told, words
 from orderstream.notification.store import NoticeStore
+from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
 from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 
 
 def notification_stage(
-    store: NoticeStore, channels: Sequence[Channel], topics: Topics, decides: str
+    store: NoticeStore,
+    log: LogChannel | None,
+    channels: Sequence[str],
+    topics: Topics,
+    decides: str,
 ) -> Stage:
-    """Tell every channel of every decision; `decides` is the group that decides on orders.
+    """Tell of every decision; `decides` is the group that decides on orders.
 
-    The rows are written before the channel is told and committed after: a crash in between tells
-    again under the same event id, and none is ever missing.
+    What goes through `channels` is only written down here, with the offsets: dispatch.py sends it.
+    The log is fast enough to be written at once, after its rows and before they are committed: a
+    crash in between writes the lines again under the same event ids, and none is ever missing.
     """
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         notices = [event for _, event in batch if event is not None]
-        for channel in channels:
-            channel.tell(store.add(tx, channel.name, notices, batch.now), batch.now)
+        if channels:
+            store.intend(tx, channels, notices, batch.now)
+        if log is not None:
+            log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
         return ()
 
     return Stage(
@@ -61,9 +72,14 @@ def notification_stage(
 def _notice(event_type: str, event: Told) -> Notice | None:
     if not is_told(event):
         return None
-    return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event))
+    return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event), event)
 
 
 def _failed(record: Record, decides: str) -> Notice:
     key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
-    return Notice(event_id(key, "order.failed"), key, None, words(Failed(key)))
+    order = None
+    with suppress(Malformed):
+        order = decode_created(record.value())
+    failed = Failed(key, from_epoch_ms(record.timestamp()[1]), order)
+    user_id = None if order is None else order.user_id
+    return Notice(event_id(key, "order.failed"), key, user_id, words(failed), failed)

@@ -1,13 +1,15 @@
-"""Notices in PostgreSQL."""
+"""Notices in PostgreSQL. Times of sending are the database's: workers' clocks need not agree."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
+import msgspec
 from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
-from orderstream.notification.rules import Notice
+from orderstream.notification.rules import Message, Notice, State, Verdict, message
+from orderstream.notification.store import Intent
 from orderstream.runtime.database import Database, pg_array
 
 ADD = """
@@ -18,12 +20,77 @@ ADD = """
     ON CONFLICT DO NOTHING
     RETURNING event_id
 """
-FIND = """
-    SELECT event_id, channel, order_id, user_id, status, text, created_at FROM notice
-    WHERE (%(order)s::text IS NULL OR order_id = %(order)s)
-        AND (%(status)s::text IS NULL OR status = %(status)s)
-    ORDER BY created_at DESC, event_id DESC, channel LIMIT %(limit)s
+INTEND = """
+    INSERT INTO notice
+        (event_id, channel, order_id, user_id, status, text, message, created_at, due_at)
+    SELECT event_id, channel, order_id, user_id, 'PENDING', text, message, at, least(at, now())
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+        AS n (event_id, order_id, user_id, text, message)
+        CROSS JOIN unnest(%s::text[]) AS c (channel)
+        CROSS JOIN (SELECT %s::timestamptz AS at) AS t
+    WHERE NOT EXISTS (SELECT FROM notice o WHERE o.event_id = n.event_id)
+    ON CONFLICT DO NOTHING
 """
+COLUMNS = """event_id, channel, order_id, user_id, status, text, tries, doubtful, why, created_at,
+    due_at, sent_at"""
+CLAIM = """
+    UPDATE notice AS n SET status = 'SENDING', tries = tries + 1,
+        doubtful = doubtful + (status = 'SENDING')::int,
+        due_at = now() + make_interval(secs => %(lease_s)s), worker = %(worker)s
+    FROM (
+        SELECT event_id, channel FROM notice
+        WHERE channel = %(channel)s AND status IN ('PENDING', 'SENDING') AND due_at <= now()
+        ORDER BY due_at, event_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE n.event_id = due.event_id AND n.channel = due.channel
+    RETURNING n.event_id, n.channel, n.user_id, n.text, n.message, n.tries, n.doubtful, n.created_at
+"""
+RESUME = """
+    UPDATE notice SET due_at = now() WHERE channel = %s AND status = 'SENDING' AND worker = %s
+"""
+SETTLE = """
+    UPDATE notice AS n SET status = v.status, why = v.why, doubtful = doubtful + v.unknown::int,
+        due_at = CASE WHEN v.status = 'PENDING'
+            THEN now() + make_interval(secs => v.due_s) END,
+        sent_at = CASE WHEN v.status = 'SENT' THEN now() END
+    FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::bool[],
+        %s::float8[]) AS v (event_id, channel, tries, status, why, unknown, due_s)
+    WHERE n.event_id = v.event_id AND n.channel = v.channel AND n.status <> 'SENT'
+        AND (n.tries = v.tries OR v.status = 'SENT')
+"""
+# Under a lock, so that the state before is that of the same row.
+RETRY = """
+    WITH before AS (
+        SELECT event_id, channel, status FROM notice
+        WHERE event_id = %s AND channel = %s FOR UPDATE
+    ), again AS (
+        UPDATE notice n SET status = 'PENDING', tries = 0, due_at = now() FROM before b
+        WHERE n.event_id = b.event_id AND n.channel = b.channel
+            AND b.status IN ('FAILED', 'SKIPPED')
+    )
+    SELECT status FROM before
+"""
+RETRY_ALL = """
+    UPDATE notice AS n SET status = 'PENDING', tries = 0, due_at = now()
+    FROM (
+        SELECT event_id, channel FROM notice
+        WHERE status <> 'SENT' AND status = 'FAILED' AND (%(channel)s::text IS NULL
+            OR channel = %(channel)s)
+        ORDER BY created_at LIMIT %(limit)s FOR UPDATE
+    ) AS given_up
+    WHERE n.event_id = given_up.event_id AND n.channel = given_up.channel
+"""
+OPEN = """
+    SELECT channel, status, count(*), min(created_at) FROM notice WHERE status <> 'SENT'
+    GROUP BY channel, status ORDER BY channel, status
+"""
+SILENCE = """
+    INSERT INTO silenced (channel, why, at) VALUES (%s, %s, now())
+    ON CONFLICT (channel) DO UPDATE SET why = excluded.why, at = excluded.at
+"""
+
+_encode = msgspec.json.Encoder().encode
+_read = msgspec.json.Decoder(Message).decode
 
 
 class PostgresNotices:
@@ -36,40 +103,163 @@ class PostgresNotices:
         self, tx: Connection, channel: str, notices: Sequence[Notice], now: datetime
     ) -> list[Notice]:
         """See NoticeStore."""
-        once = {notice.event_id: notice for notice in notices}
-        rows = list(once.values())
-        added = tx.execute(
-            ADD,
-            (
-                channel,
-                now,
-                pg_array(row.event_id for row in rows),
-                pg_array(row.order_key for row in rows),
-                pg_array(None if row.user_id is None else str(row.user_id) for row in rows),
-                pg_array(row.text for row in rows),
-            ),
-        ).fetchall()
+        rows = _once(notices)
+        added = tx.execute(ADD, (channel, now, *_columns(rows))).fetchall()
         if len(added) == len(rows):
             return rows
         new = {event_id for (event_id,) in added}
         return [row for row in rows if row.event_id in new]
 
-    def find(self, order_key: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+    def intend(
+        self, tx: Connection, channels: Sequence[str], notices: Sequence[Notice], now: datetime
+    ) -> None:
+        """See NoticeStore."""
+        rows = [row for row in _once(notices) if row.event is not None]
+        messages = pg_array(_encode(message(row.event)).decode() for row in rows if row.event)
+        tx.execute(INTEND, (*_columns(rows), messages, pg_array(channels), now))
+
+    def find(
+        self, order_key: str | None, state: State | None, channel: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """See NoticeStore."""
+        conditions, values = ["true"], list[object]()
+        if order_key is not None:
+            conditions.append("order_id = %s")
+            values.append(order_key)
+        if channel is not None:
+            conditions.append("channel = %s")
+            values.append(channel)
+        if state is not None:
+            # Written out, and not a parameter: so the planner sees that the index of those fits.
+            conditions.append(f"status = '{state.value}'")
+            if state is not State.SENT:
+                conditions.append("status <> 'SENT'")
+        query = (
+            f"SELECT {COLUMNS} FROM notice WHERE {' AND '.join(conditions)}"
+            " ORDER BY created_at DESC, event_id DESC, channel LIMIT %s"
+        )
+        with self._database.transaction() as tx:
+            rows = tx.execute(query.encode(), (*values, limit)).fetchall()
+        return [_shown(row) for row in rows]
+
+    def claim(self, channel: str, limit: int, lease_s: float, worker: int = 0) -> list[Intent]:
+        """See NoticeStore."""
+        asked = {"channel": channel, "limit": limit, "lease_s": lease_s, "worker": worker}
+        with self._database.transaction() as tx:
+            rows = tx.execute(CLAIM, asked).fetchall()
+        return [
+            Intent(event_id, name, user_id, text, _read(said), tries, doubtful, created_at)
+            for event_id, name, user_id, text, said, tries, doubtful, created_at in sorted(rows)
+        ]
+
+    def resume(self, channel: str, worker: int) -> int:
+        """See NoticeStore."""
+        return self._do(RESUME, channel, worker)
+
+    def settle(self, verdicts: Sequence[tuple[Intent, Verdict]]) -> None:
+        """See NoticeStore."""
+        columns = (
+            pg_array(intent.event_id for intent, _ in verdicts),
+            pg_array(intent.channel for intent, _ in verdicts),
+            pg_array(intent.tries for intent, _ in verdicts),
+            pg_array(verdict.state.value for _, verdict in verdicts),
+            pg_array(verdict.why for _, verdict in verdicts),
+            pg_array(verdict.unknown for _, verdict in verdicts),
+            [verdict.due_s for _, verdict in verdicts],
+        )
+        with self._database.transaction() as tx:
+            tx.execute(SETTLE, columns)
+
+    def retry(self, event_id: str, channel: str) -> State | None:
         """See NoticeStore."""
         with self._database.transaction() as tx:
-            rows = tx.execute(
-                FIND, {"order": order_key, "status": status, "limit": limit}
-            ).fetchall()
+            row = tx.execute(RETRY, (event_id, channel)).fetchone()
+        return None if row is None else State(row[0])
+
+    def retry_all(self, channel: str | None, limit: int) -> int:
+        """See NoticeStore."""
+        with self._database.transaction() as tx:
+            return tx.execute(RETRY_ALL, {"channel": channel, "limit": limit}).rowcount
+
+    def open(self) -> list[dict[str, Any]]:
+        """See NoticeStore."""
+        with self._database.transaction() as tx:
+            rows = tx.execute(OPEN).fetchall()
         return [
-            {
-                "id": f"{event_id}:{channel}",
-                "eventId": event_id,
-                "channel": channel,
-                "orderId": order_id,
-                "userId": user_id,
-                "status": state,
-                "text": text,
-                "createdAt": rfc3339(created_at.astimezone(UTC)),
-            }
-            for event_id, channel, order_id, user_id, state, text, created_at in rows
+            {"channel": channel, "status": status, "count": count, "oldest": _time(oldest)}
+            for channel, status, count, oldest in rows
         ]
+
+    def silence(self, channel: str, why: str) -> None:
+        """See NoticeStore."""
+        self._do(SILENCE, channel, why)
+
+    def unsilence(self, channel: str) -> bool:
+        """See NoticeStore."""
+        return self._do("DELETE FROM silenced WHERE channel = %s", channel) > 0
+
+    def silenced(self) -> dict[str, str]:
+        """See NoticeStore."""
+        with self._database.transaction() as tx:
+            return dict(tx.execute("SELECT channel, why FROM silenced").fetchall())
+
+    def opt_out(self, user_id: str, now: datetime) -> None:
+        """See NoticeStore."""
+        self._do("INSERT INTO opted_out VALUES (%s, %s) ON CONFLICT DO NOTHING", user_id, now)
+
+    def opt_in(self, user_id: str) -> bool:
+        """See NoticeStore."""
+        return self._do("DELETE FROM opted_out WHERE user_id = %s", user_id) > 0
+
+    def opted_out(self, user_ids: Collection[str]) -> set[str]:
+        """See NoticeStore."""
+        query = "SELECT user_id FROM opted_out WHERE user_id = ANY(%s)"
+        with self._database.transaction() as tx:
+            return {user_id for (user_id,) in tx.execute(query, (list(user_ids),))}
+
+    def _do(self, statement: LiteralString, *values: object) -> int:
+        with self._database.transaction() as tx:
+            return tx.execute(statement, values).rowcount
+
+
+def _once(notices: Sequence[Notice]) -> list[Notice]:
+    return list({notice.event_id: notice for notice in notices}.values())
+
+
+def _columns(rows: Sequence[Notice]) -> tuple[str, str, str, str]:
+    return (
+        pg_array(row.event_id for row in rows),
+        pg_array(row.order_key for row in rows),
+        pg_array(None if row.user_id is None else str(row.user_id) for row in rows),
+        pg_array(row.text for row in rows),
+    )
+
+
+def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
+    event_id, channel, order_id, user_id, state, text, *rest = row
+    tries, doubtful, why, created_at, due_at, sent_at = rest
+    shown: dict[str, Any] = {
+        "id": f"{event_id}:{channel}",
+        "eventId": event_id,
+        "channel": channel,
+        "orderId": order_id,
+        "userId": user_id,
+        "status": state,
+        "text": text,
+        "createdAt": _time(created_at),
+    }
+    if tries:
+        shown["tries"] = tries
+    if doubtful:
+        shown["doubtful"] = doubtful
+    if why is not None:
+        shown["why"] = why
+    if due_at is not None:
+        shown["dueAt"] = _time(due_at)
+    if sent_at is not None:
+        shown["sentAt"] = _time(sent_at)
+    return shown
+
+
+def _time(at: datetime) -> str:
+    return rfc3339(at.astimezone(UTC))

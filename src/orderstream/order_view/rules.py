@@ -15,7 +15,7 @@ from orderstream.contract.events import (
     OrderCreated,
     OrderFulfilled,
 )
-from orderstream.contract.values import Line
+from orderstream.contract.values import Contact, Line
 
 
 class Status(IntEnum):
@@ -61,6 +61,7 @@ class Page(Struct):
     status: Status = Status.PENDING
     user_id: int | str | None = None
     owner: str | None = None
+    notify: Contact | None = None
     items: tuple[Line, ...] | None = None
     reason: str | None = None
     short: tuple[str, ...] = ()
@@ -121,6 +122,7 @@ def _become(page: Page, status: Status, reason: str | None = None) -> None:
 def _ordered(page: Page, event: OrderCreated | InventoryReserved | InventoryRejected) -> None:
     page.user_id, page.items = event.user_id, event.items
     page.owner = None if event.owner is UNSET else event.owner
+    page.notify = None if event.notify is UNSET else event.notify
 
 
 def _decided(page: Page, event: InventoryReserved | InventoryRejected) -> None:

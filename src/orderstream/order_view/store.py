@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from psycopg import Connection
 
+from orderstream.contract.values import Contact
 from orderstream.order_view.rules import Page, Status
 
 
@@ -39,6 +40,7 @@ class Overdue:
     order_id: int | str
     user_id: int | str | None
     decided_at: datetime
+    notify: Contact | None
 
 
 class ViewStore(Protocol):

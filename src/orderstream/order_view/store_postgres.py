@@ -1,6 +1,6 @@
 """The order view in PostgreSQL."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
+from orderstream.contract.values import Contact
 from orderstream.order_view.rules import Page, Status
 from orderstream.order_view.store import Found, Overdue, Query
 from orderstream.order_view.timeline import Entry, read_timeline
@@ -20,14 +21,15 @@ _encode = msgspec.json.Encoder().encode
 # A reason belongs to its status: one of a lower rank is dropped with it. What was decided on stands
 # before what was ordered: an operator may have put the order back with other items.
 FOLD_IN = """
-    INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, owner, items,
-        reason, short, created_at, decided_at, timeline)
-    SELECT order_id, numeric_id, status, user_id, numeric_user, owner, items::jsonb, reason,
-        short::jsonb, created_at, decided_at, timeline::jsonb
+    INSERT INTO orders AS o (order_id, numeric_id, status, user_id, numeric_user, owner,
+        notify, items, reason, short, created_at, decided_at, timeline)
+    SELECT order_id, numeric_id, status, user_id, numeric_user, owner, notify::jsonb, items::jsonb,
+        reason, short::jsonb, created_at, decided_at, timeline::jsonb
     FROM unnest(%s::text[], %s::bool[], %s::smallint[], %s::text[], %s::bool[], %s::text[],
-        %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::text[])
-        AS n (order_id, numeric_id, status, user_id, numeric_user, owner, items, reason, short,
-            created_at, decided_at, timeline)
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+        %s::text[])
+        AS n (order_id, numeric_id, status, user_id, numeric_user, owner, notify, items, reason,
+            short, created_at, decided_at, timeline)
     ON CONFLICT (order_id) DO UPDATE SET
         numeric_id = o.numeric_id OR excluded.numeric_id,
         status = greatest(o.status, excluded.status),
@@ -40,6 +42,9 @@ FOLD_IN = """
         owner = CASE
             WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
             THEN excluded.owner ELSE o.owner END,
+        notify = CASE
+            WHEN o.items IS NULL OR o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
+            THEN excluded.notify ELSE o.notify END,
         items = CASE WHEN o.decided_at IS NULL AND excluded.decided_at IS NOT NULL
             THEN excluded.items ELSE coalesce(o.items, excluded.items) END,
         reason = CASE WHEN excluded.status > o.status THEN excluded.reason
@@ -56,7 +61,7 @@ COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, owner, items, 
 NEWEST = "ORDER BY created_at DESC, order_id DESC LIMIT %s"
 WINDOWS = (2_000, 10_000)  # Orders looked through for a SKU, before its index is asked.
 OVERDUE = """
-    SELECT order_id, numeric_id, user_id, numeric_user, decided_at FROM orders
+    SELECT order_id, numeric_id, user_id, numeric_user, notify, decided_at FROM orders
     WHERE status = %s AND decided_at < %s AND (decided_at, order_id) > (%s, %s)
     ORDER BY decided_at, order_id LIMIT %s
 """
@@ -65,7 +70,7 @@ GROWN = """
     FROM unnest(%s::text[], %s::int[]) AS known (order_id, length) JOIN orders USING (order_id)
     WHERE jsonb_array_length(timeline) > length
 """
-GET = f"SELECT {COLUMNS}, timeline::text FROM orders WHERE order_id = ANY(%s)"
+GET = f"SELECT {COLUMNS}, notify, timeline::text FROM orders WHERE order_id = ANY(%s)"
 
 
 class PostgresView:
@@ -93,6 +98,7 @@ class PostgresView:
                 pg_array(None if p.user_id is None else str(p.user_id) for p in rows),
                 pg_array(isinstance(page.user_id, int) for page in rows),
                 pg_array(page.owner for page in rows),
+                pg_array(None if page.notify is None else _json(page.notify) for page in rows),
                 pg_array(None if page.items is None else _json(page.items) for page in rows),
                 pg_array(page.reason for page in rows),
                 pg_array(_json(page.short) if page.short else None for page in rows),
@@ -108,8 +114,10 @@ class PostgresView:
             rows = tx.execute(GET, (list(order_keys),)).fetchall()
         overdue = self._overdue_before()
         return {
-            row[0]: _shown(row[:-1], overdue) | {"timeline": read_timeline(row[0], row[-1])}
-            for row in rows
+            row[0]: _shown(row, overdue)
+            | ({} if notify is None else {"notify": notify})
+            | {"timeline": read_timeline(row[0], timeline)}
+            for *row, notify, timeline in rows
         }
 
     def grown(self, known: Mapping[str, int]) -> dict[str, int]:
@@ -155,8 +163,9 @@ class PostgresView:
                 int(order_id) if numeric else order_id,
                 int(user_id) if numeric_user else user_id,
                 decided_at.astimezone(UTC),
+                None if notify is None else msgspec.convert(notify, Contact),
             )
-            for order_id, numeric, user_id, numeric_user, decided_at in rows
+            for order_id, numeric, user_id, numeric_user, notify, decided_at in rows
         ]
 
     def _overdue_before(self) -> datetime | None:
@@ -192,7 +201,7 @@ def _with_sku(
     return tx.execute(every.encode(), (*values, wanted, limit)).fetchall()
 
 
-def _shown(row: tuple[Any, ...], overdue_before: datetime | None) -> dict[str, Any]:
+def _shown(row: Sequence[Any], overdue_before: datetime | None) -> dict[str, Any]:
     order_id, numeric, status, user_id, numeric_user, owner, *rest = row
     items, reason, short, created, decided = rest
     if status == Status.CONFIRMED and overdue_before is not None and decided < overdue_before:

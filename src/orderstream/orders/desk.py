@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 
 from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
@@ -290,9 +290,7 @@ class Desk:
     ) -> list[Unknown]:
         """Claim ids that we gave; return what to say of each."""
         claims = [
-            Claim.of_order(
-                order_id, Request(order_id, order.user_id, order.items, order.owner).fingerprint()
-            )
+            Claim.of_order(order_id, structs.replace(order, order_id=order_id).fingerprint())
             for order_id, order, _ in orders
         ]
         try:
@@ -361,6 +359,7 @@ def created(order_id: int | str, request: Request, now: datetime) -> OrderCreate
         items=request.items,
         created_at=now,
         owner=UNSET if request.owner is None else request.owner,
+        notify=request.notify,
     )
 
 

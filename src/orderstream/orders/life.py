@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
+from msgspec import UNSET, convert
 
 from orderstream.contract.envelope import Envelope
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCancelled, OrderFulfilled, encode
 from orderstream.contract.topics import Topics
+from orderstream.contract.values import Contact
 from orderstream.orders.rules import Becomes, may_become
 from orderstream.orders.store import Change, ChangeStore
 from orderstream.runtime.clock import Clock
@@ -57,6 +59,8 @@ class Overdue(Protocol):
     def user_id(self) -> int | str | None: ...
     @property
     def decided_at(self) -> datetime: ...
+    @property
+    def notify(self) -> Contact | None: ...
 
 
 Place = tuple[datetime, str]
@@ -113,7 +117,8 @@ class Life:
         if not may_become(page["status"], becomes):
             return Refused(page["status"])
         order_id = page["orderId"]
-        change = self._change(order_id, page["userId"], becomes, by, reason)
+        notify = None if page.get("notify") is None else convert(page["notify"], Contact)
+        change = self._change(order_id, page["userId"], notify, becomes, by, reason)
         decided, published = (await asyncio.to_thread(self._store.decide, [change]))[order_key]
         if decided.becomes != becomes:
             return Refused(decided.becomes)
@@ -174,7 +179,10 @@ class Life:
         until = self._clock() - ttl
         swept, place = 0, self._swept
         while overdue := await asyncio.to_thread(self._overdue_of, until, place, AT_ONCE):
-            changes = [self._change(o.order_id, o.user_id, "EXPIRED", None, None) for o in overdue]
+            changes = [
+                self._change(o.order_id, o.user_id, o.notify, "EXPIRED", None, None)
+                for o in overdue
+            ]
             decided = await asyncio.to_thread(self._store.decide, changes)
             await self._publish([change for change, published in decided.values() if not published])
             swept += len(overdue)
@@ -187,13 +195,20 @@ class Life:
         self,
         order_id: int | str,
         user_id: int | str | None,
+        notify: Contact | None,
         becomes: Becomes,
         by: str | None,
         reason: str | None,
     ) -> Change:
         now = self._clock()
         if becomes == "FULFILLED":
-            event = OrderFulfilled(order_id=order_id, fulfilled_at=now, by=by, user_id=user_id)
+            event = OrderFulfilled(
+                order_id=order_id,
+                fulfilled_at=now,
+                by=by,
+                user_id=user_id,
+                notify=notify or UNSET,
+            )
         else:
             event = OrderCancelled(
                 order_id=order_id,
@@ -202,6 +217,7 @@ class Life:
                 by=by,
                 reason=reason,
                 user_id=user_id,
+                notify=notify or UNSET,
             )
         return Change(str(order_id), becomes, encode(event), now)
 

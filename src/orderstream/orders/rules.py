@@ -15,7 +15,9 @@ from orderstream.contract.values import (
     NUMBER_MAX,
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
+    Contact,
     Line,
+    contact_fault,
     text_fault,
 )
 
@@ -55,6 +57,7 @@ class OrderWithItems(Struct, frozen=True, rename="camel"):
     user_id: Id
     items: Items
     order_id: Id | UnsetType = UNSET
+    notify: Contact | UnsetType = UNSET
 
 
 class OrderOfProduct(Struct, frozen=True, rename="camel"):
@@ -64,6 +67,7 @@ class OrderOfProduct(Struct, frozen=True, rename="camel"):
     product_id: Sku
     quantity: Quantity
     user_id: Id | UnsetType = UNSET
+    notify: Contact | UnsetType = UNSET
 
 
 class OrderOfItem(Struct, frozen=True):
@@ -73,6 +77,7 @@ class OrderOfItem(Struct, frozen=True):
     user_id: Id
     item: Sku
     quantity: Quantity
+    notify: Contact | UnsetType = UNSET
 
 
 class AnyShape(Struct, frozen=True, gc=False):
@@ -86,18 +91,21 @@ class AnyShape(Struct, frozen=True, gc=False):
     quantity: Quantity | UnsetType = UNSET
     order_id: Id | UnsetType = UNSET
     user_id: Id | UnsetType = UNSET
+    notify: Contact | UnsetType | None = UNSET
 
 
 class Request(Struct, frozen=True, gc=False):
     """An acceptable order: the id is None when it is ours to give.
 
-    `owner` names the API key that it came with; None where none is needed.
+    `owner` names the API key that it came with; None where none is needed. `notify` is how the
+    customer is told.
     """
 
     order_id: int | str | None
     user_id: int | str | None
     items: tuple[Line, ...]
     owner: str | None = None
+    notify: Contact | UnsetType = UNSET
 
     def fingerprint(self) -> bytes:
         """Tell two requests apart: equal for equal orders, whatever their shape or spacing.
@@ -105,11 +113,12 @@ class Request(Struct, frozen=True, gc=False):
         The same order of another owner is another one.
         """
         order = None if self.order_id is None else str(self.order_id)
-        said = (order, self.user_id, self.items)
-        return hashlib.blake2b(
-            msgspec.json.encode(said if self.owner is None else (*said, self.owner)),
-            digest_size=16,
-        ).digest()
+        said: tuple[object, ...] = (order, self.user_id, self.items)
+        if self.owner is not None:
+            said += (self.owner,)
+        if self.notify is not UNSET:
+            said += (self.notify,)
+        return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).digest()
 
 
 class NotJson(Malformed):
@@ -168,6 +177,7 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
         _id(given.orderId, "orderId", needed=False),
         _id(given.userId, "userId", needed=True),
         tuple([Line(item.sku, item.qty) for item in items]),
+        notify=_notify(given),
     )
 
 
@@ -185,7 +195,16 @@ def _single(
         _id(getattr(given, order_name), order_name, needed=True),
         _id(getattr(given, user_name), user_name, needed=user_needed),
         (Line(sku, given.quantity),),
+        notify=_notify(given),
     )
+
+
+def _notify(given: AnyShape) -> Contact | UnsetType:
+    if given.notify is UNSET or given.notify is None:
+        return UNSET
+    if wrong := contact_fault(given.notify):
+        raise Malformed(f"{wrong[0]} {wrong[1]}", f"notify.{wrong[0]}")
+    return given.notify
 
 
 def _refuse_names(given: AnyShape, shape: str, names: dict[str, str]) -> None:

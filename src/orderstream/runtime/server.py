@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import uvicorn
@@ -27,6 +27,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ending: Ending | None) -> None:
         super().__init__(config)
         self._ending = ending
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """uvicorn ends the process by the signal that ended it; ours has more to put away."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._ending is not None:

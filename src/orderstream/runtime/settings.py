@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
 from orderstream.contract.errors import ConfigurationError, Malformed
 from orderstream.contract.topics import Topics
+from orderstream.contract.values import Contact, contact_fault
 from orderstream.runtime.keys import Keys, parse_keys
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -18,6 +20,35 @@ _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+
+def _of_contact(name: str) -> AfterValidator:
+    def checked(text: str) -> str:
+        if wrong := contact_fault(Contact(**{name: text})):
+            raise PydanticCustomError("contact", "{fault}", {"fault": wrong[1]})
+        return text
+
+    return AfterValidator(checked)
+
+
+def _waits(text: str) -> str:
+    try:
+        if min(seconds_of(text)) >= 0:
+            return text
+    except ValueError:
+        pass
+    raise PydanticCustomError("waits", "must be seconds, comma-separated, such as 5,300,1800")
+
+
+def seconds_of(text: str) -> tuple[float, ...]:
+    """Read waits. Raises ValueError."""
+    return tuple(float(part) for part in text.split(","))
+
+
+Email = Annotated[str, _of_contact("email")]
+Phone = Annotated[str, _of_contact("phone")]
+Locale = Annotated[str, _of_contact("locale")]
+Waits = Annotated[str, AfterValidator(_waits)]
 
 _MAY_BE_EMPTY = frozenset({"ORDERSTREAM_DRILL_SKU"})  # Here empty means something: no drill.
 
@@ -172,7 +203,48 @@ class Settings(BaseModel):
         "orders per second that each key may place; more get 429; not set: no limit",
         gt=0,
     )
-    notify: str = _set("ORDERSTREAM_NOTIFY", "log", "notification channels, comma-separated")
+    notify: SecretStr = _set(
+        "ORDERSTREAM_NOTIFY",
+        SecretStr("log"),
+        "how customers are told, comma-separated: `log`, and addresses of Apprise",
+    )
+    notify_email: Email | None = _set(
+        "ORDERSTREAM_NOTIFY_EMAIL", None, "where mail goes of orders that name no e-mail address"
+    )
+    notify_phone: Phone | None = _set(
+        "ORDERSTREAM_NOTIFY_PHONE", None, "where texts go of orders that name no phone number"
+    )
+    notify_locale: Locale = _set(
+        "ORDERSTREAM_NOTIFY_LOCALE", "en", "language for those who named none: en, tr, ru, ko, ..."
+    )
+    notify_at_once: int = _set(
+        "ORDERSTREAM_NOTIFY_AT_ONCE", 8, "messages that one channel sends at once", ge=1, le=100
+    )
+    notify_rate: float | None = _set(
+        "ORDERSTREAM_NOTIFY_RATE",
+        None,
+        "messages per second of each channel and worker; not set: no limit",
+        gt=0,
+    )
+    notify_retries: Waits = _set(
+        "ORDERSTREAM_NOTIFY_RETRIES",
+        "5,300,1800,7200,18000,36000,50400,72000,86400",
+        "seconds between the tries of a message, comma-separated; after the last it is given up",
+    )
+    templates: Path | None = _set(
+        "ORDERSTREAM_TEMPLATES", None, "folder of templates that come before those that ship"
+    )
+    webhook_urls: SecretStr | None = _set(
+        "ORDERSTREAM_WEBHOOK_URLS", None, "where signed webhooks go, comma-separated"
+    )
+    webhook_secret: SecretStr | None = _set(
+        "ORDERSTREAM_WEBHOOK_SECRET",
+        None,
+        "`whsec_...`, what webhooks are signed with; two, comma-separated, while one is replaced",
+    )
+    webhook_allow_private: bool = _set(
+        "ORDERSTREAM_WEBHOOK_ALLOW_PRIVATE", False, "let webhooks go to addresses of private nets"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _set(
         "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
     )
@@ -213,8 +285,13 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
-        if self.notify != "log":
-            yield f"ORDERSTREAM_NOTIFY: {self.notify!r} is not a channel; this version knows: log"
+        if self.webhook_urls is not None and self.webhook_secret is None:
+            yield (
+                "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
+                " secret` makes one)"
+            )
+        if self.templates is not None and not self.templates.is_dir():
+            yield f"ORDERSTREAM_TEMPLATES: there is no folder {self.templates}"
         if self.redis_url is not None:
             if not _is_of_redis(self.redis_url.get_secret_value()):
                 yield (
@@ -260,6 +337,11 @@ class Settings(BaseModel):
             self.dead_letter_suffix,
             self.topic_dead_letters_handled,
         )
+
+    @property
+    def notify_waits_s(self) -> tuple[float, ...]:
+        """How long to wait before each further try of a message."""
+        return seconds_of(self.notify_retries)
 
     @property
     def reservation_ttl(self) -> timedelta | None:
