@@ -2,7 +2,7 @@
 
 The address is Apprise's `mailto://`, which it also reads (its defaults for well-known providers
 among them); the sending is ours, because a message that is sent again must have the same
-`Message-ID`, and because Apprise does not tell a refusal from what nobody knows (decision 0017).
+`Message-ID`, and because Apprise does not tell a refusal from what nobody knows (decision 0018).
 """
 
 import smtplib
