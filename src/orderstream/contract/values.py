@@ -1,8 +1,9 @@
 """The values every event is made of, and the limits that make one acceptable."""
 
 import re
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 QUANTITY_MAX = 1_000_000
 ITEMS_MAX = 500
@@ -13,14 +14,25 @@ NUMBER_MAX = 2**53 - 1  # The largest whole number that every JSON reader keeps 
 # C0 and C1 control characters, and the separators that would break a log line or a Kafka key.
 _CONTROL_CHARACTERS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 _CONTROL = re.compile(f"[{_CONTROL_CHARACTERS}]")
-NO_CONTROL_CHARACTERS = f"^[^{_CONTROL_CHARACTERS}]*$"  # As JSON Schema says it.
+# The rest of what Python takes for white space, of which no text may consist alone.
+_SPACES = r"\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_GOOD_TEXT = f"^[{_SPACES}]*[^{_CONTROL_CHARACTERS}{_SPACES}][^{_CONTROL_CHARACTERS}]*$"
+
+
+def text(length_max: int) -> Meta:
+    """Describe an id or SKU in JSON Schema; `text_fault` is what holds it to that."""
+    return Meta(extra_json_schema={"minLength": 1, "maxLength": length_max, "pattern": _GOOD_TEXT})
+
+
+Sku = Annotated[str, text(SKU_LENGTH_MAX)]
+Id = Annotated[int, Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)] | Annotated[str, text(ID_LENGTH_MAX)]
 
 
 class Line(Struct, frozen=True, gc=False):
     """So many of one SKU."""
 
-    sku: str
-    qty: int
+    sku: Sku
+    qty: Annotated[int, Meta(extra_json_schema={"minimum": 1})]
 
 
 def has_control_characters(text: str) -> bool:
