@@ -282,7 +282,7 @@ def _origin(prefix: str) -> dict[str, Schema]:
     }
 
 
-# Spring Kafka's, as runtime/failure.py writes them. Of a header that is there twice the last counts.
+# Spring Kafka's, as runtime/failure.py writes them; of those that are there twice the last counts.
 RETRY_HEADERS = {
     **_origin("kafka_original-"),
     "retry_topic-attempts": _number(32, "how many tries it has behind it"),
