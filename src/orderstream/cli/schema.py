@@ -46,10 +46,13 @@ def schema(
     elif form is not None or out is None:
         found = {name: d for name, d in found.items() if (name == FILE) != (form == "jsonschema")}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, document in found.items():
-            (out / name).write_text(written(document), "utf-8")
-            print(out / name)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, document in found.items():
+                (out / name).write_text(written(document), "utf-8")
+                print(out / name)
+        except OSError as error:
+            raise typer.BadParameter(f"{out}: {error.strerror}") from None
     elif event is None and form == "jsonschema":
         print_json_lines(found.values())
     else:

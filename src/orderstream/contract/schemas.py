@@ -74,6 +74,8 @@ def schemas(types: Iterable[type[Struct]], ref_template: str) -> dict[str, Schem
     """Return the schemas of types and of all that they are made of, by name."""
     types = list(types)
     _, found = msgspec.json.schema_components(types, ref_template=ref_template)
+    for schema in found.values():
+        schema["description"] = inspect.cleandoc(schema.get("description", ""))
     for kind in types:
         found[kind.__name__]["description"] = _described(kind)
     return found
