@@ -79,4 +79,4 @@ class TestWritten:
 
     def test_are_none_where_there_can_be_no_folder(self, tmp_path: Path) -> None:
         (tmp_path / "taken").touch()
-        assert "File exists" in run("--out", str(tmp_path / "taken"), code=2)
+        assert "exists" in run("--out", str(tmp_path / "taken"), code=2)
