@@ -195,7 +195,9 @@ def _shown(value: Any) -> str:
 
 def read(folder: Path) -> dict[str, Document]:
     """Return the documents of a folder by file name."""
-    return {path.name: json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")}
+    return {
+        path.name: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))
+    }
 
 
 def main(arguments: list[str]) -> int:
