@@ -25,12 +25,13 @@ test: setup  ## every test, two files at a time
 	$(BIN)/python -m orderstream.local.warm_up
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: setup  ## format, lint, types, import rules, locks
+check: setup  ## format, lint, types, import rules, locks, the contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_lock.py
+	$(BIN)/python .ci/check_contract.py
 
 format: setup  ## format and sort imports
 	$(BIN)/ruff format .

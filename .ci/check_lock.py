@@ -1,11 +1,13 @@
 """Checks the locks: every package pinned with hashes, from no place of its own, as pyproject says.
 
-That of the peer in bench/ is another program's: its pins need not agree with ours.
+That of the peer in bench/ is another program's: its pins need not agree with ours. Nor do those of
+the examples in JavaScript.
 
 Whether a pinned version is known to be vulnerable is only looked up where the command pip-audit is
 and its database answers; a note says so where it does not. Exit 1 with every fault.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -47,6 +49,17 @@ def read_lock(text: str, name: str) -> tuple[dict[str, Version], list[str]]:
             faults.append(f"{name}: {package} is pinned twice")
         pins[package] = Version(found["version"])
     return pins, faults
+
+
+def npm_faults(text: str, name: str) -> list[str]:
+    """Return what is wrong with a lock of npm; that it is as package.json says, `npm ci` checks."""
+    faults: list[str] = []
+    for path, package in json.loads(text)["packages"].items():
+        if path and not package.get("integrity", "").startswith("sha512-"):
+            faults.append(f"{name}: {path} has no SHA-512")
+        if "resolved" in package:
+            faults.append(f"{name}: {path} comes from an address of its own")
+    return faults
 
 
 def disagreements(
@@ -97,6 +110,8 @@ def main() -> int:
     dev_pins, dev_faults = read_lock(dev_lock.read_text("utf-8"), dev_lock.name)
     faults += dev_faults
     faults += read_lock(peer_lock.read_text("utf-8"), "bench/peers: " + peer_lock.name)[1]
+    for npm_lock in sorted((TOP / "examples").glob("*/package-lock.json")):
+        faults += npm_faults(npm_lock.read_text("utf-8"), f"{npm_lock.parent.name}: npm")
     faults += disagreements(wanted, pins, run_lock.name)
     dev_wanted = wanted + project["dependency-groups"]["dev"]
     faults += disagreements(dev_wanted, dev_pins, dev_lock.name, pins)

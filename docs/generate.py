@@ -1,6 +1,6 @@
-"""Writes the parts of docs/settings.md and docs/cli.md that say what the code says.
+"""Writes what says what the code says: parts of docs/settings.md and docs/cli.md, docs/schemas.
 
-`python docs/generate.py` brings them up to date; tests/test_documented.py fails until they are.
+`python docs/generate.py` brings them up to date; tests fail until they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 from annotated_types import Ge, Le
 
+from orderstream.asyncapi import documents, written
 from orderstream.cli import app as root
 from orderstream.cli import commands
 from orderstream.runtime.settings import Settings
@@ -119,3 +120,5 @@ def current(name: str) -> str:
 if __name__ == "__main__":
     for name in PARTS:
         (HERE / name).write_text(current(name), "utf-8")
+    for name, document in documents(Settings.load({})).items():
+        (HERE / "schemas" / name).write_text(written(document), "utf-8")

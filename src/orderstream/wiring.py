@@ -45,7 +45,7 @@ from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.local.holding import held_back
 from orderstream.notification.api import notice_routes
 from orderstream.notification.channels import Defaults, LogChannel
-from orderstream.notification.configured import Named, channels_of, read_named, secrets_of
+from orderstream.notification.configured import channels_of, secrets_of
 from orderstream.notification.dispatch import Dispatcher
 from orderstream.notification.stage import notification_stage
 from orderstream.notification.store_postgres import PostgresNotices
@@ -313,7 +313,7 @@ def stage_parts(
         case "view":
             return _Parts(view_stage(PostgresView(database), topics, decides), None)
         case "notification":
-            named = named_channels(settings)
+            named = settings.channels()
             stage = notification_stage(
                 PostgresNotices(database),
                 LogChannel() if named.to_log else None,
@@ -348,7 +348,7 @@ def sending(settings: Settings, database: Database) -> _Sending:
     defaults = Defaults(settings.notify_email, settings.notify_phone, settings.notify_locale)
     secret = settings.webhook_secret
     channels = channels_of(
-        named_channels(settings),
+        settings.channels(),
         secrets_of(secret.get_secret_value()) if secret else (),
         templates,
         defaults,
@@ -366,12 +366,6 @@ def sending(settings: Settings, database: Database) -> _Sending:
     )
     by_name = {channel.name: channel for channel in channels}
     return _Sending(dispatcher, notice_routes(notices, by_name, templates, utc_now))
-
-
-def named_channels(settings: Settings) -> Named:
-    """Return the channels by name. Raises ConfigurationError."""
-    urls = settings.webhook_urls
-    return read_named(settings.notify.get_secret_value(), urls.get_secret_value() if urls else None)
 
 
 def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:

@@ -101,7 +101,7 @@ class TestErrorLines:
         lines = said.splitlines()
         assert (code, len(lines)) == (2, 2)
         assert lines[0].startswith("orderstream: ORDERSTREAM_HOST: [red]:smile: is open to the")
-        assert lines[1].startswith("orderstream: ORDERSTREAM_NOTIFY: 'pigeon' is not a channel")
+        assert lines[1].startswith("orderstream: ORDERSTREAM_NOTIFY: number 1 is neither")
 
 
 class TestExitCodes:

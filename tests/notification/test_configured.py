@@ -4,7 +4,8 @@ import pytest
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.notification.channel_mail import MailChannel
-from orderstream.notification.configured import channels_of, read_named, secrets_of
+from orderstream.notification.configured import channels_of, secrets_of
+from orderstream.runtime.channels import read_named
 from orderstream.runtime.clock import utc_now
 from tests.notification.conftest import DEFAULTS, TEMPLATES
 from tests.notification.receivers import SECRET
@@ -54,6 +55,7 @@ class TestNames:
             ("log", "https://a.bb/1,https://a.bb/2", "called webhook-a.bb"),
             ("log", "ftp://secret@a.bb", "not http:// or https://"),
             ("log", "log", "names no address"),
+            ("log", "https://[::1", "no address that can be read"),
         ],
     )
     def test_that_would_be_unclear_are_refused(

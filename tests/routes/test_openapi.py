@@ -12,14 +12,18 @@ from orderstream.runtime.database import Database
 from orderstream.runtime.server import WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
-from orderstream.wiring import stage_parts
+from orderstream.wiring import sending, stage_parts
 from tests.fuzzing import fuzz
 from tests.ports import own_port
 from tests.waiting import until
 
 STATUSES = {
     "inventory": {"PUT /api/stock/{sku}": {200, 422}, "POST /api/stock:import": {200, 422}},
-    "notification": {"GET /api/notifications": {200, 422}},
+    "notification": {
+        "GET /api/notifications": {200, 422},
+        "GET /api/notifications/preview": {200, 422},
+        "PUT /api/notifications/opt-outs/{userId}": {200, 422},
+    },
     "analytics": {"GET /api/analytics/timeseries": {200, 422}, "GET /api/analytics/top": {200}},
 }
 
@@ -29,7 +33,11 @@ def url(request: pytest.FixtureRequest, dsn: str) -> Iterator[str]:
     """One service's API on a port, over a database without any rows."""
     with closing(Database(dsn, SCHEMAS[request.param])) as database:
         app = web_app(request.param, {"store": database.ping})
-        routes = stage_parts(request.param, Settings(), database).routes
+        routes = (
+            sending(Settings(), database).routes
+            if request.param == "notification"
+            else stage_parts(request.param, Settings(), database).routes
+        )
         assert routes is not None
         app.include_router(routes)
         port = own_port()

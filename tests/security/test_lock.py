@@ -1,5 +1,6 @@
 """What `make check` finds in a lock."""
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -42,3 +43,24 @@ class TestALock:
         assert disagree(["httpx>=0.28"], pins, "lock", pins) == []
         assert len(disagree(["httpx>=1", "other"], pins, "lock")) == 2
         assert len(disagree([], {}, "lock", pins)) == 1
+
+
+class TestALockOfNpm:
+    def test_of_hashes_is_well(self) -> None:
+        assert npm_faults({"version": "2.2.4", "integrity": "sha512-x"}) == []
+
+    @pytest.mark.parametrize(
+        "package",
+        [
+            {"version": "2.2.4"},
+            {"version": "2.2.4", "integrity": "sha1-x"},
+            {"integrity": "sha512-x", "resolved": "https://packages.example/kafkajs.tgz"},
+        ],
+    )
+    def test_of_anything_else_is_not(self, package: dict[str, str]) -> None:
+        assert len(npm_faults(package)) == 1
+
+
+def npm_faults(package: dict[str, str]) -> list[str]:
+    lock = {"packages": {"": {"name": "example"}, "node_modules/kafkajs": package}}
+    return CHECK["npm_faults"](json.dumps(lock), "npm")

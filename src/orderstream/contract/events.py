@@ -4,7 +4,7 @@ On the wire each is a JSON object with camelCase names. A reader ignores fields 
 so fields may be added; a removed or retyped field needs a new version (design.md section 4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
@@ -19,6 +19,7 @@ from orderstream.contract.values import (
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
     Contact,
+    Id,
     Line,
     contact_fault,
     text_fault,
@@ -26,7 +27,23 @@ from orderstream.contract.values import (
 
 T = TypeVar("T")
 
-Time = Annotated[datetime, Meta(tz=True)]  # One without a zone is a different hour to each reader.
+_RFC3339 = (  # No leap seconds; a reader of ours takes a little more.
+    "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\\.[0-9]{1,9})?"
+    "(Z|[+-][0-9]{2}:[0-9]{2})$"
+)
+# One without a zone is a different hour to each reader.
+Time = Annotated[datetime, Meta(tz=True, extra_json_schema={"pattern": _RFC3339})]
+# `decode_created` holds the lines to that. What inventory says of them may be their sum.
+_Ordered = Annotated[
+    tuple[Line, ...],
+    Meta(
+        extra_json_schema={
+            "minItems": 1,
+            "maxItems": ITEMS_MAX,
+            "allOf": [{"items": {"properties": {"qty": {"maximum": QUANTITY_MAX}}}}],
+        }
+    ),
+]
 RejectionReason = Literal["OUT_OF_STOCK", "UNKNOWN_SKU", "CANCELLED"]
 ReleaseCause = Literal["CANCELLED", "EXPIRED"]
 
@@ -34,7 +51,7 @@ ReleaseCause = Literal["CANCELLED", "EXPIRED"]
 class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What every event says: which order, as the client wrote its id (number or text)."""
 
-    order_id: int | str
+    order_id: Id
     version: Literal[1] = 1
 
     @property
@@ -50,8 +67,8 @@ class OrderCreated(Event, frozen=True, kw_only=True, rename="camel", gc=False):
     customer is told; every event that the customer hears of repeats it.
     """
 
-    items: tuple[Line, ...]
-    user_id: int | str | None = None
+    items: _Ordered
+    user_id: Id | None = None
     created_at: Time | None = None
     owner: str | UnsetType = UNSET
     notify: Contact | UnsetType = UNSET
@@ -61,7 +78,7 @@ class Decision(Event, frozen=True, kw_only=True, rename="camel", gc=False):
     """What inventory says of an order; repeats the order, so that readers need no join."""
 
     items: tuple[Line, ...]
-    user_id: int | str | None
+    user_id: Id | None
     ordered_at: Time
     decided_at: Time
     owner: str | UnsetType = UNSET
@@ -92,7 +109,7 @@ class OrderCancelled(Event, frozen=True, kw_only=True, rename="camel", gc=False)
     cause: ReleaseCause = "CANCELLED"
     by: str | None = None
     reason: str | None = None
-    user_id: int | str | None = None
+    user_id: Id | None = None
     notify: Contact | UnsetType = UNSET
 
 
@@ -101,7 +118,7 @@ class OrderFulfilled(Event, frozen=True, kw_only=True, rename="camel", gc=False)
 
     fulfilled_at: Time
     by: str | None = None
-    user_id: int | str | None = None
+    user_id: Id | None = None
     notify: Contact | UnsetType = UNSET
 
 
@@ -111,8 +128,18 @@ class InventoryReleased(Event, frozen=True, kw_only=True, rename="camel", gc=Fal
     items: tuple[Line, ...]
     released_at: Time
     cause: ReleaseCause
-    user_id: int | str | None = None
+    user_id: Id | None = None
 
+
+# By type, as `ce_type` says it; that is also what its topic is called by default.
+EVENTS: Mapping[str, type[Event]] = {
+    "order.created": OrderCreated,
+    "inventory.reserved": InventoryReserved,
+    "inventory.rejected": InventoryRejected,
+    "order.cancelled": OrderCancelled,
+    "order.fulfilled": OrderFulfilled,
+    "inventory.released": InventoryReleased,
+}
 
 E = TypeVar("E", bound=Event)
 

@@ -11,13 +11,14 @@ from orderstream.contract.errors import Malformed
 from orderstream.contract.values import (
     ID_LENGTH_MAX,
     ITEMS_MAX,
-    NO_CONTROL_CHARACTERS,
     NUMBER_MAX,
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
     Contact,
     Line,
+    Sku,
     contact_fault,
+    text,
     text_fault,
 )
 
@@ -25,20 +26,8 @@ BODY_BYTES_MAX = 1 << 20
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
 
-def _text(length_max: int) -> Meta:
-    """Describe a text in the OpenAPI document; `text_fault` is what holds it to that."""
-    return Meta(
-        extra_json_schema={
-            "minLength": 1,
-            "maxLength": length_max,
-            "pattern": NO_CONTROL_CHARACTERS,
-        }
-    )
-
-
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
-Id = Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | Annotated[str, _text(ID_LENGTH_MAX)]
-Sku = Annotated[str, _text(SKU_LENGTH_MAX)]
+Id = Annotated[int, Meta(ge=0, le=NUMBER_MAX)] | Annotated[str, text(ID_LENGTH_MAX)]
 
 
 class Item(Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from orderstream.contract.errors import ConfigurationError, Malformed
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, contact_fault
+from orderstream.runtime.channels import Named, read_named
 from orderstream.runtime.keys import Keys, parse_keys
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -285,6 +286,10 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
+        try:
+            self.channels()
+        except ConfigurationError as error:
+            yield from error.faults
         if self.webhook_urls is not None and self.webhook_secret is None:
             yield (
                 "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
@@ -337,6 +342,11 @@ class Settings(BaseModel):
             self.dead_letter_suffix,
             self.topic_dead_letters_handled,
         )
+
+    def channels(self) -> Named:
+        """Return how customers are told. Raises ConfigurationError listing what is wrong."""
+        urls = self.webhook_urls
+        return read_named(self.notify.get_secret_value(), urls.get_secret_value() if urls else None)
 
     @property
     def notify_waits_s(self) -> tuple[float, ...]:
