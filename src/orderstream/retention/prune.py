@@ -38,7 +38,8 @@ Progress = Callable[[int], None]
 # Those that were over before a time, in the sequence in which they came, from behind a place on.
 # 21 is rejected, from 30 on an order has ended (order_view/rules.py). Inventory may not have heard
 # yet: then the order still holds stock; or only that it is cancelled, of an order that was parked:
-# then there is no decision, and it must know when the order is redriven.
+# then there is no decision, and it must know when the order is redriven. A message that is still to
+# be sent keeps its order, too.
 _OVER = """
     SELECT o.order_id, o.created_at FROM order_view.orders o
     WHERE o.created_at < %(before)s AND (o.created_at, o.order_id) > (%(at)s, %(order_id)s)
@@ -49,6 +50,10 @@ _OVER = """
             SELECT FROM inventory.reservation r
             WHERE r.order_id = o.order_id AND (r.status = 'RESERVED' OR r.decided_at IS NULL
                 OR r.decided_at >= %(before)s OR r.released_at >= %(before)s)
+        )
+        AND NOT EXISTS (
+            SELECT FROM notification.notice n
+            WHERE n.order_id = o.order_id AND n.status IN ('PENDING', 'SENDING')
         )
     ORDER BY o.created_at, o.order_id LIMIT %(limit)s
 """

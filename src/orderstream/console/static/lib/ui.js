@@ -31,7 +31,7 @@ export function Time({ at }) {
 const KINDS = {
   CONFIRMED: "good", FULFILLED: "good", SENT: "good", Stable: "good", STABLE: "good", done: "good",
   REJECTED: "warn", CANCELLED: "calm", EXPIRED: "calm", PENDING: "warn", EMPTY: "calm",
-  FAILED: "bad", unknown: "bad",
+  FAILED: "bad", unknown: "bad", SENDING: "warn", SKIPPED: "calm",
 };
 export const Badge = ({ of, kind }) => html`<span class="badge ${kind ?? KINDS[of] ?? ""}">${of}</span>`;
 

@@ -65,7 +65,8 @@ async function place_(again) {
   const said = await ask({
     title: "Place an order", yes: "Place it", text: "It is a real order: stock is reserved for it, and the customer is told.",
     body: html`<${Field} label="user id"><input name="userId" required value="1" /><//>
-      <${Field} label="items, one a line: SKU and quantity"><textarea name="items" rows="4" required placeholder="MUG 2">MUG 1</textarea><//>`,
+      <${Field} label="items, one a line: SKU and quantity"><textarea name="items" rows="4" required placeholder="MUG 2">MUG 1</textarea><//>
+      <${Field} label="tell them at (e-mail)"><input name="email" type="email" placeholder="as the settings say" /><//>`,
   });
   if (!said) return;
   const items = said.items.split("\n").map((l) => l.trim()).filter(Boolean).map((line) => {
@@ -74,9 +75,10 @@ async function place_(again) {
   });
   const userId = /^\d{1,15}$/.test(said.userId) ? Number(said.userId) : said.userId;
   // Waits for its page; what is sent again after an answer that got lost stays one order.
-  const headers = { prefer: "wait=5", "idempotency-key": (keys[JSON.stringify(items) + userId] ??= unique()) };
-  const order = await act(() => send("POST", "/services/order/api/orders", { userId, items }, headers), (o) => `Order ${o.orderId} is accepted.`);
-  if (order) delete keys[JSON.stringify(items) + userId];
+  const body = { userId, items, ...(said.email && { notify: { email: said.email } }) };
+  const headers = { prefer: "wait=5", "idempotency-key": (keys[JSON.stringify(body)] ??= unique()) };
+  const order = await act(() => send("POST", "/services/order/api/orders", body, headers), (o) => `Order ${o.orderId} is accepted.`);
+  if (order) delete keys[JSON.stringify(body)];
   if (order) location.hash = `#/orders/${enc(order.orderId)}`;
   again();
 }
