@@ -34,11 +34,12 @@ from orderstream.contract.events import (
 from orderstream.contract.topics import Topics
 from orderstream.extension.definition import Definition, definition_of
 from orderstream.extension.stage import SaidBefore, consumer_stage
-from orderstream.extension.tables import set_up
+from orderstream.extension.tables import make_tables, set_up
 from orderstream.local import postgres
 from orderstream.local.guard import Guard
 from orderstream.runtime.broker_memory import MemoryBroker, MemorySource
 from orderstream.runtime.crashing import (
+    Crash,
     Script,
     ScriptedDatabase,
     ScriptedSink,
@@ -136,20 +137,22 @@ def run(
     *,
     crash: int | None = None,
     after: bool = False,
+    fault: type[BaseException] = Crash,
     batch: int | None = None,
     partitions: int = 1,
 ) -> Outcome:
     """Have a consumer read records that are there already, until it has read everything.
 
     `crash` kills it before its so manieth call to broker or database, or `after` it, and it is
-    started again; `Outcome.calls` of a run without a crash names the calls. `batch` is how many
-    records it is given at once, if not as many as its decorator says. Raises AssertionError when
-    it does not get on, as with SQL that is wrong, with the fault for its cause.
+    started again; `Outcome.calls` of a run without a crash names the calls. With another `fault`,
+    `Unavailable` say, that call fails so instead. `batch` is how many records it is given at once,
+    if not as many as its decorator says. Raises AssertionError when it does not get on, as with
+    SQL that is wrong, with the fault for its cause.
     """
     return _run(
         definition_of(consumer, getattr(consumer, "__name__", str(consumer))),
         list(records),
-        Script(crash, after),
+        Script(crash, after, fault),
         batch,
         partitions,
     )
@@ -160,6 +163,7 @@ def crash_everywhere(
     records: Iterable[Given],
     *,
     rows: str | None = None,
+    fault: type[BaseException] = Crash,
     batch: int = 3,
 ) -> int:
     """Run it once, and then once more for each place where it can crash, and compare.
@@ -176,7 +180,7 @@ def crash_everywhere(
     crashes = 0
     for number, name in enumerate(smooth.calls):
         for after in (False, True):
-            outcome = _run(definition, given, Script(number, after), batch, 1)
+            outcome = _run(definition, given, Script(number, after, fault), batch, 1)
             found = _seen(outcome, definition, rows)
             where = f"crashed {'after' if after else 'before'} call {number}, {name}"
             assert found == expected, f"{where}: {found} instead of {expected}"
@@ -314,13 +318,14 @@ def _connect(definition: Definition) -> "psycopg.Connection[tuple[Any, ...]]":
 
 def _new_tables(definition: Definition, group: str) -> None:
     """Make its tables, or empty them when they are there already."""
-    schema = sql.Identifier(definition.schema)
     with _connect(definition) as connection:
         if _set_up.get(definition.name) == definition:
             names = [sql.Identifier(name) for (name,) in connection.execute(_TABLES.encode())]
             listed = sql.SQL(", ").join(names)
             connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(listed))
-        else:
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+            make_tables(connection, definition)
+            return
+        schema = sql.Identifier(definition.schema)
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
     set_up(_dsn(), definition, TOPICS, group)
     _set_up[definition.name] = definition

@@ -20,7 +20,8 @@ READERS = ("inventory", "view", "notification", "analytics")
 @app.command()
 def replay(
     service: Annotated[
-        str, typer.Argument(help=f"{', '.join(READERS)}, or a consumer of your own.")
+        str,
+        typer.Argument(metavar="SERVICE", help=f"{', '.join(READERS)}, or a consumer of your own."),
     ],
     to: Annotated[
         str,
@@ -103,9 +104,10 @@ def target_of(text: str) -> "Target":
 
 def _refuse_members(service: str, job: "Replay") -> None:
     if members := job.members():
+        ours = ", or say --restart where `orderstream up` runs it" if service in READERS else ""
         raise Unavailable(
-            f"{service} runs: {', '.join(members)}; stop it, or say --restart where `orderstream"
-            " up` runs it. Kafka forgets a worker 6 s after it has stopped"
+            f"{service} runs: {', '.join(members)}; stop it{ours}. Kafka forgets a worker 6 s after"
+            " it has stopped"
         )
 
 

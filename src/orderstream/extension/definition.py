@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from orderstream.contract.errors import ConfigurationError
+from orderstream.extension.naming import NAME_MAX, is_name, schema_of
 from orderstream.flow import PROGRAMS
 
 if TYPE_CHECKING:
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 
     from orderstream.extension.events import Events
 
-NAME_MAX = 40  # PostgreSQL's role of the schema has 63 characters.
 # Groups and transactional ids of ours that are no service.
 RESERVED = frozenset(
     {*PROGRAMS, "operator", "feed", "lag", "verify", "prune", "consume", "dead-letters"}
 )
 _ATTRIBUTE = "orderstream_consumer"
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 Start = Literal["beginning", "end"]
@@ -62,7 +61,7 @@ class Definition:
         retries, backoff_s = self.retries or 0, self.backoff_s or 1
         wrong = {
             "write its name in small letters, digits and single hyphens, at most"
-            f" {NAME_MAX}, as in daily-csv": not _is_name(self.name),
+            f" {NAME_MAX}, as in daily-csv": not is_name(self.name),
             "this name is one of ours": self.name in RESERVED,
             "say which topics it reads: topics=[...]": not self.topics,
             "it names a topic twice": len({*names}) < len(names) and not both,
@@ -75,15 +74,6 @@ class Definition:
             "its function is async: write a plain one": iscoroutinefunction(self.handle),
         }
         return [f"consumer {self.name}: {said}" for said, is_so in wrong.items() if is_so]
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= NAME_MAX and _NAME.fullmatch(text) is not None
-
-
-def schema_of(name: str) -> str:
-    """Name the schema of a consumer; no two have the same."""
-    return f"consumer_{name.replace('-', '_')}"
 
 
 def consumer(

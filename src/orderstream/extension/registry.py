@@ -7,7 +7,7 @@ import psycopg
 from psycopg import Connection
 
 from orderstream.contract.errors import Unavailable
-from orderstream.extension.definition import schema_of
+from orderstream.extension.naming import schema_of
 from orderstream.runtime.database import CONNECT_TIMEOUT_S
 
 REGISTRY = "consumers"

@@ -16,6 +16,14 @@ from orderstream.runtime.migrations import migrate
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+def make_tables(connection: psycopg.Connection, definition: Definition) -> None:
+    """Run the SQL that makes the user's own tables, if it is SQL."""
+    path = sql.SQL("SET search_path = {}").format(sql.Identifier(definition.schema))
+    connection.execute(path)
+    if isinstance(definition.tables, str) and definition.tables.strip():
+        connection.execute(definition.tables.encode())
+
+
 def set_up(dsn: str, definition: Definition, topics: Topics, group: str) -> None:
     """Make a consumer's schema and tables, and write it down. Safe to repeat.
 
@@ -34,9 +42,7 @@ def set_up(dsn: str, definition: Definition, topics: Topics, group: str) -> None
             # First: its row is a lock, so that workers which start together make tables in turn.
             entry = Registered(definition.name, group, reads, retries, definition.rebuild)
             register(connection, entry)
-            if isinstance(tables, str) and tables.strip():
-                connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
-                connection.execute(tables.encode())
+            make_tables(connection, definition)
     except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
         raise ConfigurationError(f"{definition.name}: its tables: {error}") from error
     except psycopg.Error as error:
