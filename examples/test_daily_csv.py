@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from daily_csv import export
 
+from daily_csv import export
 from orderstream.contract.events import InventoryReserved
 from orderstream.contract.values import Line
 from orderstream.testing import crash_everywhere, run

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from fraud_score import points, score
-
 from orderstream.contract.events import OrderCreated
 from orderstream.contract.values import Line
 from orderstream.testing import crash_everywhere, run

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+import structlog
 from psycopg import sql
 
 from orderstream.contract.envelope import Envelope, Headers
@@ -54,6 +55,11 @@ from orderstream.runtime.stage import Output
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)  # The time that every batch has.
 RETRIES = 2
+_PLAIN = [
+    structlog.stdlib.add_log_level,
+    structlog.processors.format_exc_info,
+    structlog.dev.ConsoleRenderer(colors=False),
+]
 TOPICS = Topics()
 _TOPIC_OF: dict[type[Event], str] = {
     OrderCreated: TOPICS.order_created,
@@ -202,6 +208,8 @@ def _run(
     partitions: int,
 ) -> Outcome:
     _Runs.number += 1
+    if not structlog.is_configured():  # Its own way draws each exception with all its locals.
+        structlog.configure(processors=_PLAIN)
     group = f"testing-{definition.name}"
     _new_tables(definition, group)
     broker = MemoryBroker(partitions)
