@@ -515,7 +515,7 @@ def _serve_loop(
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=hint_checks(hints))
     if routes is not None:
         app.include_router(routes)
-    server = WebServer(app, settings.host, port)
+    server = WebServer(app, settings.host, port, returns=name not in SCHEMAS)
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)

@@ -1,9 +1,10 @@
 """The HTTP server that a service's web app runs in."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import uvicorn
@@ -24,9 +25,24 @@ Ending = Callable[[], Awaitable[None]]
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ending: Ending | None) -> None:
+    def __init__(self, config: uvicorn.Config, ending: Ending | None, returns: bool) -> None:
         super().__init__(config)
         self._ending = ending
+        self._returns = returns
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Raise none of them again at the end, where the caller has more to end than this."""
+        if not self._returns:
+            with super().capture_signals():
+                yield
+            return
+        before = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._ending is not None:
@@ -49,10 +65,13 @@ class WebServer:
         port: int,
         ending: Ending | None = None,
         direct: DirectRoute | None = None,
+        *,
+        returns: bool = False,
     ) -> None:
         """`ending` is awaited first when the server ends: it lets go of streams without an end.
 
-        `direct` is handled without the app.
+        `direct` is handled without the app. With `returns` a signal ends the server alone, and
+        `serve` returns; else the process, by that signal, as soon as the server has ended.
         """
         self.address = f"http://{host}:{port}"
         self._server = _Server(
@@ -71,6 +90,7 @@ class WebServer:
                 backlog=2048,
             ),
             ending,
+            returns,
         )
 
     async def serve(self) -> None:
