@@ -168,7 +168,12 @@ def test_a_replay_is_refused_while_it_runs_and_builds_all_of_it_anew(
         refused = running.run(*replay, "--yes")
         assert (refused.returncode, "fraud runs: " in refused.stderr) == (1, True)
         assert "--restart" not in refused.stderr
-        assert fraud.end(signal.SIGTERM) == 0
+        reset = f"{running.url('console')}/console/groups/orderstream-fraud/reset"
+        plan = running.http.post(reset, json={"to": "beginning", "dryRun": True}).json()
+        assert (plan["service"], plan["rebuild"]) == ("fraud", True)
+        answer = running.http.post(reset, json={"to": "beginning", "dryRun": False})
+        assert (answer.status_code, "fraud runs: " in answer.json()["detail"]) == (503, True)
+        assert fraud.end(signal.SIGINT) == 0
     until(lambda: running.run(*replay, "--yes").returncode == 0, what="Kafka has forgotten it")
     assert rows(running, query) == [(0, 0)]
     with own(running, "fraud_score:score"):
