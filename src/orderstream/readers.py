@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from psycopg import Connection, sql
 
+from orderstream.extension.registry import Registered, registered
 from orderstream.flow import SCHEMAS, flow
 from orderstream.runtime.admin import Admin, Lag
 from orderstream.runtime.log_reader import LogReader
@@ -33,6 +34,18 @@ def readers(settings: Settings) -> list[Reader]:
     ]
 
 
+def own_consumers(settings: Settings) -> dict[str, Registered]:
+    """Return the consumers of a user's own that ever started under this group prefix, by name.
+
+    Raises Unavailable.
+    """
+    return {
+        found.name: found
+        for found in registered(settings.dsn())
+        if found.group == settings.group(found.name)
+    }
+
+
 def positions(reader: Reader, admin: Admin, connection: Connection) -> Positions:
     """Return where a service will read on, as far as it has read at all. Raises Unavailable."""
     if reader.service == DECIDES:
@@ -55,10 +68,15 @@ def past_markers(lags: Sequence[Lag], reader: LogReader, near: int | None = None
 
 
 def lags(
-    settings: Settings, admin: Admin, log: LogReader, near: int | None = None
+    settings: Settings,
+    admin: Admin,
+    log: LogReader,
+    near: int | None = None,
+    own: Sequence[Registered] = (),
 ) -> list[tuple[str, list[Lag]]]:
-    """Return how far each service is behind in every partition that it reads."""
+    """Return how far each service is behind in every partition that it reads, and each consumer."""
+    every = [(reader.service, reader.group, reader.reads) for reader in readers(settings)]
+    every += [(consumer.name, consumer.group, consumer.reads) for consumer in own]
     return [
-        (reader.service, past_markers(admin.lag(reader.group, reader.reads), log, near))
-        for reader in readers(settings)
+        (name, past_markers(admin.lag(group, reads), log, near)) for name, group, reads in every
     ]

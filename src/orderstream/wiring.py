@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
@@ -33,9 +33,13 @@ from orderstream.console.services import Services
 from orderstream.console.sessions import Sessions
 from orderstream.console.topics import TopicDesk
 from orderstream.console.trail import Trail
-from orderstream.contract.errors import Unavailable
+from orderstream.contract.errors import ConfigurationError, Unavailable
 from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.dead_letters.desk import DeadLetters
+from orderstream.extension.definition import Definition
+from orderstream.extension.registry import Registered
+from orderstream.extension.stage import SaidBefore, consumer_stage, topics_of
+from orderstream.extension.tables import set_up
 from orderstream.flow import SCHEMAS, SERVICES, flow
 from orderstream.inventory.api import stock_routes
 from orderstream.inventory.stage import inventory_stage
@@ -68,7 +72,7 @@ from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
 from orderstream.orders.store_postgres import PostgresClaims
-from orderstream.readers import lags, readers
+from orderstream.readers import lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
@@ -85,6 +89,7 @@ from orderstream.runtime.observe import Check, StageMetrics
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.publisher import Publisher
 from orderstream.runtime.replay import Plan, Replay, Target
+from orderstream.runtime.said import Said
 from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Positions, Stage
@@ -417,12 +422,15 @@ REBUILT = frozenset({"view", "analytics"})  # Their rows are what the log says, 
 
 
 def replay_of(name: str, settings: Settings) -> Replay:
-    """Return the replay of a stage. Raises KeyError for an unknown name."""
+    """Return the replay of a stage, ours or a user's own. Raises KeyError for an unknown name."""
+    if name not in SCHEMAS:
+        return _replay_of_own(own_consumers(settings)[name], settings)
     database = Database(settings.dsn(), SCHEMAS[name])
     stage = stage_parts(name, settings, database).stage
     database.close()
     return Replay(
-        stage,
+        stage.reads,
+        stage.keeps,
         settings.group(stage.name),
         SCHEMAS[name],
         settings.dsn(),
@@ -430,6 +438,86 @@ def replay_of(name: str, settings: Settings) -> Replay:
         rebuilds=name in REBUILT,
         dead_letter_suffix=settings.dead_letter_suffix,
     )
+
+
+# Consumers of a user's own -------------------------------------------------------------------
+
+
+def _replay_of_own(found: Registered, settings: Settings) -> Replay:
+    return Replay(
+        found.reads,
+        Keeps.OFFSETS_IN_KAFKA,
+        found.group,
+        found.schema,
+        settings.dsn(),
+        settings.kafka(),
+        rebuilds=found.rebuild,
+        dead_letter_suffix=settings.dead_letter_suffix,
+        retries=found.retries,
+    )
+
+
+def prepare_consumer(definition: Definition, settings: Settings) -> None:
+    """Set up a consumer's topics and schema. Safe to repeat.
+
+    Raises Unavailable, and ConfigurationError for what is wrong with its tables.
+    """
+    topics, group = settings.topics, settings.group(definition.name)
+    set_up(settings.dsn(), definition, topics, group)
+    wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
+    Admin(settings.kafka()).create(wanted, settings.partitions)
+
+
+def consumer_loop(
+    definition: Definition, settings: Settings, database: Database, metrics: StageMetrics
+) -> Loop:
+    """Return the loop that runs a consumer against Kafka. Raises Unavailable."""
+    group = settings.group(definition.name)
+    said, before = Said(database), SaidBefore(database)
+    stage = consumer_stage(definition, settings.topics, group, before)
+    # Kafka forgets the offsets of a group that was away for a week; the store does not.
+    begins_at_end = definition.start == "end" and said.is_new()
+    source = KafkaSource(
+        settings.kafka(),
+        group,
+        settings.worker,
+        list(stage.reads),
+        offset_reset="latest" if begins_at_end else "earliest",
+    )
+    retries, backoff_s = definition.retries, definition.backoff_s
+    return Loop(
+        stage,
+        group,
+        source,
+        KafkaSink(settings.kafka(), f"{group}-{settings.worker}", source.generation),
+        database,
+        clock=utc_now,
+        policy=RetryPolicy(
+            settings.retry_attempts if retries is None else retries,
+            int((settings.retry_backoff_s if backoff_s is None else backoff_s) * 1000),
+        ),
+        dead_letter_suffix=settings.dead_letter_suffix,
+        metrics=metrics,
+        records_max=definition.batch,
+        answered=before,
+        said=said,
+    )
+
+
+def serve_consumer(definition: Definition, settings: Settings, port: int) -> int:
+    """Run a consumer of a user's own until SIGTERM or SIGINT; return the exit code.
+
+    1 when it had to stop: another incarnation took its place, or its tables cannot be made.
+    """
+    database = Database(settings.dsn(), definition.schema, settings.database_pool)
+    metrics = StageMetrics(definition.name)
+    background = Background(
+        lambda: prepare_consumer(definition, settings),
+        lambda: consumer_loop(definition, settings, database, metrics),
+    )
+    code = _serve_loop(definition.name, settings, port, database, background, metrics)
+    database.close()
+    return code
 
 
 def serve_stage(name: str, settings: Settings) -> int:
@@ -449,6 +537,30 @@ def serve_stage(name: str, settings: Settings) -> int:
             beside.dispatcher.start()
 
     background = Background(prepared, lambda: stage_loop(parts.stage, settings, database, metrics))
+    without = hint_checks(hints)
+    routes = [parts.routes] if parts.routes is not None else []
+    if beside is not None:
+        without["channels"] = beside.dispatcher.check
+        routes.append(beside.routes)
+    port = settings.port(name)
+    code = _serve_loop(name, settings, port, database, background, metrics, routes, without)
+    if beside is not None:
+        beside.dispatcher.stop()
+    database.close()
+    return code
+
+
+def _serve_loop(
+    name: str,
+    settings: Settings,
+    port: int,
+    database: Database,
+    background: Background,
+    metrics: StageMetrics,
+    routes: Sequence[APIRouter] = (),
+    without: Mapping[str, Check] | None = None,
+) -> int:
+    """Serve health, metrics and the routes beside a loop, until either ends."""
 
     def check_stage() -> None:
         background.check()
@@ -460,21 +572,14 @@ def serve_stage(name: str, settings: Settings) -> int:
         "kafka": Reach(settings.kafka()).check,
         "store": database.ping,
     }
-    without = hint_checks(hints)
-    if beside is not None:
-        without["channels"] = beside.dispatcher.check
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=without)
-    for routes in (parts.routes, beside and beside.routes):
-        if routes is not None:
-            app.include_router(routes)
-    server = WebServer(app, settings.host, settings.port(name))
+    for some in routes:
+        app.include_router(some)
+    server = WebServer(app, settings.host, port)
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)
     background.stop()
-    if beside is not None:
-        beside.dispatcher.stop()
-    database.close()
     return 1 if background.failed else 0
 
 
@@ -487,9 +592,16 @@ REPLAY_EMPTY_WITHIN_S = 30.0  # A worker ends within 6 s, and Kafka forgets it 6
 def replay_held_back(name: str, settings: Settings, target: Target) -> Plan:
     """Stop a service that `orderstream up` runs here, have it read again, and start it again.
 
-    Raises Unavailable when no `up` runs here, or when the service runs elsewhere, too.
+    A consumer of a user's own is the user's to stop. Raises Unavailable when no `up` runs here,
+    or when the service runs elsewhere, too.
     """
     job = replay_of(name, settings)
+    if name not in SCHEMAS:
+        if members := job.members():
+            raise Unavailable(f"{name} runs: {', '.join(members)}; stop it first")
+        plan = job.plan(target)
+        job.run(plan)
+        return plan
     with held_back(settings.home, name):
         deadline = monotonic() + REPLAY_EMPTY_WITHIN_S
         while members := job.members():
@@ -524,7 +636,7 @@ def console_app(settings: Settings) -> ASGIApp:
             len(admin.brokers()),
             {
                 service: [(lag.committed or 0, lag.behind) for lag in found]
-                for service, found in lags(settings, admin, log, MARKERS_LEFT)
+                for service, found in lags(settings, admin, log, MARKERS_LEFT, consumers())
             },
             sum(admin.ends(handled).values()),
         )
@@ -543,12 +655,22 @@ def console_app(settings: Settings) -> ASGIApp:
         lambda name, target: replay_of(name, settings).plan(target),
         lambda name, target: replay_held_back(name, settings, target),
     )
-    own = {reader.group: reader.service for reader in readers(settings)}
+    ours = {reader.group: reader.service for reader in readers(settings)}
+
+    def consumers() -> Sequence[Registered]:
+        try:
+            return list(own_consumers(settings).values())
+        except (Unavailable, ConfigurationError):
+            return ()  # Kafka's groups are there to look at while PostgreSQL is away.
+
+    def own() -> Mapping[str, str]:
+        return {found.group: found.name for found in consumers()}
+
     console = Console(
         services,
         sampler,
         TopicDesk(kafka, group),
-        GroupDesk(kafka, group, own, replays),
+        GroupDesk(kafka, group, ours, replays, own),
         trail,
         sessions,
         flow(topics),

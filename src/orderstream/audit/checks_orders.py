@@ -101,13 +101,15 @@ CHECKS = (
     ),
     Check(
         "parked_twice",
-        "No record is among the dead letters twice.",
+        "No record is among the dead letters twice by the same group.",
         """
         SELECT max(order_id), max(ARRAY[topic, partition, "offset"]),
             format('%s[%s] offset %s was parked %s times',
                 origin_topic, origin_partition, origin_offset, count(*))
         FROM log_dead WHERE origin_offset IS NOT NULL
-        GROUP BY origin_topic, origin_partition, origin_offset, fails HAVING count(*) > 1
+        GROUP BY origin_topic, origin_partition, origin_offset,
+            fails, CASE WHEN NOT fails THEN parked_by END
+        HAVING count(*) > 1
         """,
     ),
     Check(

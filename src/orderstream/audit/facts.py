@@ -75,7 +75,7 @@ TABLES = """
     CREATE TEMP TABLE log_dead (
         order_id text, topic smallint, partition int, "offset" bigint,
         at timestamptz, origin_topic text, origin_partition int, origin_offset bigint,
-        fails boolean
+        fails boolean, parked_by text
     );
     -- A record that is no event. Its origin is its own place, or that of its first try.
     CREATE TEMP TABLE log_unreadable (
@@ -246,7 +246,7 @@ def _dead(record: Record, place: Row, decides: str) -> Row:
         order = decode_created(record.value()).key
     except Malformed:  # Which may be why it is dead.
         order = _key(record)
-    return (order, *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails)
+    return (order, *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails, parked_by)
 
 
 def _unreadable(record: Record, place: Row, error: Malformed) -> Row:

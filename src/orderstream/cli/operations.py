@@ -14,14 +14,17 @@ from orderstream.cli import settings
 from orderstream.cli.app import app
 from orderstream.cli.output import (
     AsJson,
+    hint,
     on_terminal,
     print_json_lines,
     print_table,
     rich_table,
 )
 from orderstream.cli.topics import admin_of
+from orderstream.contract.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
+    from orderstream.extension.registry import Registered
     from orderstream.flow import Step
     from orderstream.runtime.admin import Admin, Lag
     from orderstream.runtime.log_reader import LogReader
@@ -44,7 +47,7 @@ def lag(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far each service is behind in the topics it reads.
+    """Show how far each service is behind in the topics it reads, and each consumer of your own.
 
     0 is exact. Of what is not read yet, the end of each transaction counts too.
     """
@@ -52,13 +55,13 @@ def lag(
     from orderstream.readers import lags
     from orderstream.runtime.log_reader import LogReader
 
-    admin = admin_of(current)
+    admin, own = admin_of(current), _own_consumers()
     with closing(LogReader(current.kafka(), current.group("lag"))) as reader:
         if watch and on_terminal() and not as_json:
-            _watch_live(admin, reader, current, by_partition)
+            _watch_live(admin, reader, current, by_partition, own)
             return
         while True:
-            rows = lag_rows(lags(current, admin, reader), by_partition)
+            rows = lag_rows(lags(current, admin, reader, own=own), by_partition)
             if as_json:
                 print_json_lines(rows)
             else:
@@ -69,8 +72,23 @@ def lag(
             time.sleep(REFRESH_S)
 
 
+def _own_consumers() -> "Sequence[Registered]":
+    """Return the consumers of a user's own; none, with a hint, while PostgreSQL is away."""
+    from orderstream.readers import own_consumers
+
+    try:
+        return list(own_consumers(settings.load_resolved(kafka=False)).values())
+    except (ConfigurationError, Unavailable) as error:
+        hint(f"consumers of your own are not shown: {error}")
+        return ()
+
+
 def _watch_live(
-    admin: "Admin", reader: "LogReader", current: "Settings", by_partition: bool
+    admin: "Admin",
+    reader: "LogReader",
+    current: "Settings",
+    by_partition: bool,
+    own: "Sequence[Registered]",
 ) -> None:
     from rich.live import Live
 
@@ -78,7 +96,7 @@ def _watch_live(
 
     with Live(auto_refresh=False) as live:
         while True:
-            rows = lag_rows(lags(current, admin, reader), by_partition)
+            rows = lag_rows(lags(current, admin, reader, own=own), by_partition)
             values = [tuple(row.values()) for row in rows]
             live.update(rich_table(_headings(by_partition), values), refresh=True)
             time.sleep(REFRESH_S)

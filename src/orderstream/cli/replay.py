@@ -1,6 +1,6 @@
 """`replay`: a service reads again what it has read before."""
 
-from enum import StrEnum
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,18 +14,15 @@ if TYPE_CHECKING:
     from orderstream.runtime.replay import Plan, Replay, Target
 
 
-class Reader(StrEnum):
-    """The services that read the log."""
-
-    INVENTORY = "inventory"
-    VIEW = "view"
-    NOTIFICATION = "notification"
-    ANALYTICS = "analytics"
+READERS = ("inventory", "view", "notification", "analytics")
 
 
 @app.command()
 def replay(
-    service: Annotated[Reader, typer.Argument(help="Which one.")],
+    service: Annotated[
+        str,
+        typer.Argument(metavar="SERVICE", help=f"{', '.join(READERS)}, or a consumer of your own."),
+    ],
     to: Annotated[
         str,
         typer.Option(metavar="WHERE", help="`beginning`, a time (ISO 8601), or an offset."),
@@ -43,18 +40,29 @@ def replay(
     """Have a service read again; only while none of its workers runs.
 
     From the beginning, view and analytics are built anew, and come out the same. Inventory
-    reserves nothing again, and notification tells nobody again. Nothing unread is passed over.
+    reserves nothing again, and notification tells nobody again. A consumer of your own handles all
+    of it again and publishes none of it again; its tables are emptied first, from the beginning,
+    if it is one that says rebuild=True. Nothing unread is passed over.
     """
     from orderstream import wiring
 
     target = target_of(to)
     current = settings.load_resolved()
+    own = service not in READERS
+    if own:
+        from orderstream.readers import own_consumers
+
+        _check_name(service, own_consumers(current))
+    if own and restart:
+        raise typer.BadParameter(f"--restart: stop {service} yourself, where `run` runs it")
     job = wiring.replay_of(service, current)
     if not (restart or dry_run):
         _refuse_members(service, job)
     plan = job.plan(target)
     if not as_json:
         _print_plan(plan)
+        if own and not plan.rebuild:
+            hint("its rows are kept: what is read again is added to them")
     if not dry_run:
         again = sum(move.again for move in plan.moves)
         if not yes and not typer.confirm(f"read {again} offsets again?", err=True):
@@ -69,6 +77,12 @@ def replay(
         print_json(_document(service, plan, dry_run))
     elif not dry_run:
         print(f"{service} starts again" if restart else f"start {service} again when you like")
+
+
+def _check_name(service: str, own: Collection[str]) -> None:
+    if service not in own:
+        known = ", ".join((*READERS, *own))
+        raise typer.BadParameter(f"{service} has never read anything here; these have: {known}")
 
 
 def target_of(text: str) -> "Target":
@@ -90,9 +104,10 @@ def target_of(text: str) -> "Target":
 
 def _refuse_members(service: str, job: "Replay") -> None:
     if members := job.members():
+        ours = ", or say --restart where `orderstream up` runs it" if service in READERS else ""
         raise Unavailable(
-            f"{service} runs: {', '.join(members)}; stop it, or say --restart where `orderstream"
-            " up` runs it. Kafka forgets a worker 6 s after it has stopped"
+            f"{service} runs: {', '.join(members)}; stop it{ours}. Kafka forgets a worker 6 s after"
+            " it has stopped"
         )
 
 

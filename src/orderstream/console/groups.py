@@ -40,30 +40,38 @@ class GroupDesk:
     """The groups of a cluster. Every method raises Unavailable."""
 
     def __init__(
-        self, config: Mapping[str, Any], group: str, services: Mapping[str, str], replays: Replays
+        self,
+        config: Mapping[str, Any],
+        group: str,
+        services: Mapping[str, str],
+        replays: Replays,
+        own: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`services` are ours by their group."""
+        """`services` are ours by their group, `own` the consumers of a user's own."""
         self._config = dict(config)
         self._group = group
         self._services = dict(services)
         self._replays = replays
+        self._own = own
         self._admin = Admin(self._config)
 
     def every(self) -> list[dict[str, Any]]:
         """Return every group with its state, members and lag in all."""
+        own = self._own()
         with closing(LogReader(self._config, self._group)) as log:
-            return [self._in_short(name, log) for name in sorted(self._admin.groups())]
+            return [self._in_short(name, log, own) for name in sorted(self._admin.groups())]
 
-    def _in_short(self, name: str, log: LogReader) -> dict[str, Any]:
+    def _in_short(self, name: str, log: LogReader, own: Mapping[str, str]) -> dict[str, Any]:
         group: dict[str, Any]
         try:
-            group = self._shown(name, log)
+            group = self._shown(name, log, own)
         except OrderstreamError as error:  # One that we may not see hides no other.
-            group = {"group": name, "service": None, "state": str(error)}
+            group = {"group": name, "service": None, "own": False, "state": str(error)}
             group |= {"members": [], "partitions": []}
         return {
             "group": group["group"],
             "service": group["service"],
+            "own": group["own"],
             "state": group["state"],
             "members": len(group["members"]),
             "topics": sorted({one["topic"] for one in group["partitions"]}),
@@ -74,18 +82,19 @@ class GroupDesk:
         """Return one group: its members, and where it is in each partition."""
         self._known(group)
         with closing(LogReader(self._config, self._group)) as log:
-            return self._shown(group, log)
+            return self._shown(group, log, self._own())
 
     def _known(self, group: str) -> None:
         if group not in self._admin.groups():
             raise UnknownGroup(f"there is no group {group}")
 
-    def _shown(self, group: str, log: LogReader) -> dict[str, Any]:
+    def _shown(self, group: str, log: LogReader, own: Mapping[str, str]) -> dict[str, Any]:
         state, members = self._admin.group(group)
         owners = {tuple(at): m["client"] for m in members for at in m["partitions"]}
         return {
             "group": group,
-            "service": self._services.get(group),
+            "service": self._services.get(group) or own.get(group),
+            "own": group in own,
             "state": state,
             "members": members,
             "partitions": [
@@ -111,12 +120,13 @@ class GroupDesk:
         """Set where a group reads on, or say what that would do.
 
         `to` is `beginning`, `end`, an offset, a time as `@MILLISECONDS`, or so many on or back as
-        `+10` and `-10`. One of our own services is stopped for it, and only goes back. Raises
-        Malformed; Unsuitable while others' groups have members.
+        `+10` and `-10`. One of our own services is stopped for it, a user's consumer must
+        not run; either only goes back. Raises Malformed; Unsuitable while others' groups have
+        members.
         """
         if not _GOAL.fullmatch(to):
             raise Malformed("is beginning, end, an offset, @MILLISECONDS, +COUNT or -COUNT", "to")
-        service = self._services.get(group)
+        service = self._services.get(group) or self._own().get(group)
         if service is not None:
             if topic is not None:
                 raise Malformed(f"{service} reads all of its topics again, not one", "topic")

@@ -1,6 +1,17 @@
 """The topics by the names a cluster gives them; the defaults are spec.md section 2."""
 
+import re
 from dataclasses import dataclass
+
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def retry_topic_of(topic: str, group: str) -> str:
+    """Name the topic in which a consumer group that is not ours alone tries records again.
+
+    No other group reads it, so that what one failed on comes back to nobody else.
+    """
+    return f"{topic}.{_NOT_IN_A_NAME.sub('_', group)}.retry"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from orderstream.contract.errors import (
     TransactionAborted,
     Unavailable,
 )
-from orderstream.contract.topics import Topics
+from orderstream.contract.topics import Topics, retry_topic_of
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Handled,
@@ -284,8 +284,15 @@ def _destination(letter: DeadLetter, change: Change, topics: Collection[str]) ->
     """Return the topic that it is to be put back to: "" for none, None where that is not there."""
     if change.discard:
         return ""
-    to = change.to or letter.origin.topic
+    to = change.to or _home(letter, topics)
     return to if to in topics else None
+
+
+def _home(letter: DeadLetter, topics: Collection[str]) -> str | None:
+    """Return where it came from: for a consumer of a user's own, back to that consumer alone."""
+    origin = letter.origin
+    own = retry_topic_of(origin.topic or "", origin.group or "")
+    return own if own in topics else origin.topic
 
 
 def _mark(outputs: list[Output]) -> Handled:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from orderstream.contract.errors import Fenced, Unavailable
+from orderstream.contract.errors import ConfigurationError, Fenced, Unavailable
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.loop import Loop
 
@@ -26,7 +26,7 @@ log = structlog.get_logger("orderstream.service")
 
 
 class Background:
-    """Calls `prepare` until it succeeds, then runs the loop that `make_loop` returns.
+    """Calls `prepare` and `make_loop` until they succeed, then runs the loop.
 
     The web app is up meanwhile, and says through `check` why the service is not ready.
     """
@@ -87,21 +87,25 @@ class Background:
             while not self._stopping.is_set():
                 try:
                     self._prepare()
+                    if self._make_loop is not None:
+                        self._loop = self._make_loop()
                     break
                 except Unavailable as error:
                     self._fault = str(error)
                     log.warning("waiting", reason=str(error))
                     self._stopping.wait(AGAIN_S)
             self._fault = None
-            if self._make_loop is None or self._stopping.is_set():
+            if self._loop is None:
                 return
-            self._loop = self._make_loop()
             if not self._stopping.is_set():
                 self._loop.run()
             self._loop.close()
         except Fenced as error:
             self.failed = True
             log.critical("another incarnation took over, stopping", reason=str(error))
+        except ConfigurationError as error:
+            self.failed = True
+            log.critical("cannot run as it is, stopping", reason=str(error))
         except BaseException:
             self.failed = True
             log.critical("the loop failed, stopping", exc_info=True)

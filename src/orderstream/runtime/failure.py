@@ -54,6 +54,11 @@ def tries_before(record: Record) -> int:
     return max(_number(record, ATTEMPTS, 4), 0)
 
 
+def seen_ms(record: Record) -> int:
+    """Return the time (ms since 1970) of a record, or of the one that it is another try of."""
+    return _number(record, FIRST_SEEN, 8) or record.timestamp()[1]
+
+
 def wait_ms(record: Record, now_ms: int, policy: RetryPolicy) -> int:
     """Return how long a retry has to wait yet; 0 when it is due.
 

@@ -2,8 +2,9 @@
 
 For each batch: one store transaction, then one Kafka transaction with the outputs and the input's
 offsets. A crash between the two brings the batch again; its handler finds what it decided and
-says the same again, so nothing is lost and nothing is published twice. A stage that keeps its
-offsets in the store needs no Kafka transaction: rows and offsets are committed together.
+says the same again, so nothing is lost and nothing is published twice. For a handler without such
+a memory the loop has one (said.py). A stage that keeps its offsets in the store needs no Kafka
+transaction: rows and offsets are committed together.
 
 What goes wrong is one of four things, and each has one answer:
     the record's own fault   split the batch until it is alone; another try later, or dead letter
@@ -40,6 +41,7 @@ from orderstream.runtime.failure import (
 from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.positions import StoredPositions
+from orderstream.runtime.said import Said
 from orderstream.runtime.stage import (
     Batch,
     Delivery,
@@ -82,6 +84,7 @@ class Loop:
         positions: StoredPositions | None = None,
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
+        said: Said | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -96,6 +99,7 @@ class Loop:
         self._positions = positions
         self._answered = answered
         self._forgotten = forgotten
+        self._said = said
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
@@ -104,6 +108,8 @@ class Loop:
         self.patience_s = STORE_PATIENCE_S  # and how long that one may take.
         if (positions is None) == (stage.keeps is Keeps.OFFSETS_IN_STORE):
             raise ValueError("stored positions go with Keeps.OFFSETS_IN_STORE, and only with it")
+        if said is not None and stage.keeps is Keeps.OFFSETS_IN_STORE:
+            raise ValueError("what was said is remembered with Keeps.OFFSETS_IN_KAFKA")
 
     def stop(self) -> None:
         """Ask the loop to return after the batch in hand; may be called from any thread."""
@@ -153,6 +159,8 @@ class Loop:
             self._answered.load()
         if self._forgotten:
             self._forgotten.load()
+        if self._said:
+            self._said.forget()
         self._held.clear()
         self._source.rewind()
 
@@ -166,19 +174,26 @@ class Loop:
         records = self._hold_back(records)
         self._last = len(records)
         if not records:
+            if self._said:
+                self._said.tidy()
             return 0
         with self._metrics.batch(len(records)):
-            after = _positions_after(records)
+            done = after = _positions_after(records)
+            outputs: list[Output] = []
+            if self._said:
+                outputs, records = self._said.recall(records)
+                done = _positions_after(records)
             if self._forgotten:
                 records = self._forgotten.remembered(records)
             silent, new = self._answered.split(records) if self._answered else ((), records)
             if silent:
                 self._handle([self._read(record) for record in silent], {})
-            outputs: list[Output] = []
             if new or self._positions:
-                outputs = self._handle([self._read(record) for record in new], after)
+                outputs += self._handle([self._read(record) for record in new], done)
             if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
                 self._publish(outputs, after)
+                if self._said and outputs:
+                    self._said.published(after)
             else:
                 self._source.show_progress(after)
         return self._last
@@ -217,8 +232,10 @@ class Loop:
                     if outputs:
                         self._sink.send(outputs)
                     self._positions.advance(tx, after)
-            if self._positions:
-                self._positions.confirm(after)
+                if self._said:
+                    self._said.keep(tx, after, outputs)
+            if keeper := self._positions or self._said:
+                keeper.confirm(after)
             return outputs
         except (Unavailable, TransactionAborted, Fenced):
             raise

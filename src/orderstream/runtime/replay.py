@@ -2,11 +2,12 @@
 
 A stage that keeps its offsets beside its rows: one store transaction resets them, and empties the
 rows that are to be built anew. A stage that keeps them in Kafka: what it has answered is marked
-(answered.py) before they are altered. Either may only be done while nobody is in the group; the
-store's offsets are safe even then, since a worker that finds others than its own steps back.
+(answered.py) before they are altered. One that remembers what it said (said.py) has both to set
+back. Any of it may only be done while nobody is in the group; the store's offsets are safe even
+then, since a worker that finds others than its own steps back.
 """
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ from orderstream.runtime.admin import Admin
 from orderstream.runtime.answered import mark
 from orderstream.runtime.failure import Origin, parked_from
 from orderstream.runtime.log_reader import LogReader
-from orderstream.runtime.stage import Keeps, Positions, Stage
+from orderstream.runtime.said import drop
+from orderstream.runtime.stage import Keeps, Positions
 
 LOCK_TIMEOUT_S = 10
 
@@ -69,7 +71,8 @@ class Replay:
 
     def __init__(
         self,
-        stage: Stage,
+        reads: Iterable[str],
+        keeps: Keeps,
         group: str,
         schema: str,
         dsn: str,
@@ -77,14 +80,18 @@ class Replay:
         *,
         rebuilds: bool,
         dead_letter_suffix: str,
+        retries: Iterable[str] | None = None,
     ) -> None:
-        self._stage = stage
+        """`retries` are the topics for another try of a stage that remembers what it said."""
+        self._reads = list(reads)
+        self._keeps = keeps
         self._group = group
         self._schema = schema
         self._dsn = dsn
         self._config = config
         self._rebuilds = rebuilds
         self._suffix = dead_letter_suffix
+        self._retries = None if retries is None else list(retries)
         self._admin = Admin(config)
 
     def members(self) -> list[str]:
@@ -112,28 +119,48 @@ class Replay:
     def run(self, plan: Plan) -> None:
         """Do it. Done again after a crash at any point, it does the rest."""
         positions = {(move.topic, move.partition): move.to for move in plan.moves}
+        below = {(move.topic, move.partition): move.before for move in plan.moves}
+        if self._retries is not None:
+            self._forget(plan, positions, below, self._retries)
+            return
         with self._store() as tx:
-            if self._stage.keeps is Keeps.OFFSETS_IN_STORE:
+            if self._keeps is Keeps.OFFSETS_IN_STORE:
                 if plan.rebuild:
                     _empty(tx, self._schema)
                 tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
             else:
-                below = {(move.topic, move.partition): move.before for move in plan.moves}
                 mark(tx, below, self._parked())
         self._admin.set_committed(self._group, positions)  # Of a store's offsets: for display.
 
+    def _forget(
+        self, plan: Plan, positions: Positions, below: Positions, retries: list[str]
+    ) -> None:
+        """Do it for a stage that remembers what it did and said."""
+        self._refuse_waiting(below, retries)
+        with self._store() as tx:
+            drop(tx, below)  # First: it must not be said again should the rest not be done.
+        with self._store() as tx:
+            mark(tx, below, self._parked())
+            if plan.rebuild:
+                _empty(tx, self._schema)
+                tx.execute("UPDATE position SET next = 0")
+            tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
+            tx.execute("DELETE FROM said")
+            # Inside: what is read again but not forgotten is known, and passed over.
+            self._admin.set_committed(self._group, positions)
+
     def _before(self) -> Positions:
-        if self._stage.keeps is Keeps.OFFSETS_IN_STORE:
+        if self._keeps is Keeps.OFFSETS_IN_STORE:
             with self._store() as tx:
                 rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
             known = {(topic, number): at for topic, number, at in rows}
-            return {at: offset for at, offset in known.items() if at[0] in self._stage.reads}
-        lags = self._admin.lag(self._group, list(self._stage.reads))
+            return {at: offset for at, offset in known.items() if at[0] in self._reads}
+        lags = self._admin.lag(self._group, self._reads)
         return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
 
     def _parked(self) -> Collection[Origin]:
         """Return the records that this group gave up on."""
-        dead = {self._suffixed(topic) for topic in self._stage.reads}
+        dead = {self._suffixed(topic) for topic in self._reads}
         with closing(LogReader(self._config, self._group)) as log:
             return {
                 origin
@@ -141,6 +168,16 @@ class Replay:
                 for record in records
                 if (origin := parked_from(record, self._group)) is not None
             }
+
+    def _refuse_waiting(self, read: Positions, retries: list[str]) -> None:
+        """Raise Unavailable while a record waits for another try: its own is read again, too."""
+        with closing(LogReader(self._config, self._group)) as log:
+            ends = log.ends(log.partitions(retries))
+            if waiting := log.unread(read, ends):
+                topic, number = min(waiting)
+                raise Unavailable(
+                    f"records wait for another try in {topic}[{number}]: let them be done first"
+                )
 
     def _suffixed(self, topic: str) -> str:
         return topic + self._suffix
@@ -162,11 +199,13 @@ class Replay:
 _SET = "UPDATE position SET next = %s WHERE topic = %s AND partition = %s"
 _TABLES = """
     SELECT tablename FROM pg_tables
-    WHERE schemaname = %s AND tablename <> 'position' AND tablename NOT LIKE '%%yoyo%%'
+    WHERE schemaname = %s AND tablename NOT LIKE '%%yoyo%%'
+        AND tablename NOT IN ('position', 'said', 'answered', 'answered_by_parking')
 """
 
 
 def _empty(tx: Connection, schema: str) -> None:
     """Empty every table: a projection has nothing but what the log says."""
     names = [sql.Identifier(schema, name) for (name,) in tx.execute(_TABLES, (schema,)).fetchall()]
-    tx.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))
+    if names:
+        tx.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names)))

@@ -1,7 +1,9 @@
 """The HTTP server that a service's web app runs in."""
 
 import asyncio
+import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,10 +32,16 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """uvicorn ends the process by the signal that ended it; ours has more to put away."""
-        with super().capture_signals():
+        """A signal ends the server, not the process as with uvicorn: ours has more to put away."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # No other thread may.
+            return
+        before = {n: signal.signal(n, self.handle_exit) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
             yield
-            self._captured_signals.clear()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._ending is not None:

@@ -31,7 +31,7 @@ function One({ group, may, theme }) {
     return { ...found, seen: seen.current };
   }, 2000, [group]);
   const topics = [...new Set((data?.partitions ?? []).map((p) => p.topic))];
-  return html`<${Page} title=${group} sub=${html`<a href="#/consumers">all groups</a>${data?.service ? html` · the service ${data.service}` : ""}`}
+  return html`<${Page} title=${group} sub=${html`<a href="#/consumers">all groups</a>${data?.service ? html` · ${data.own ? "your own consumer" : "the service"} ${data.service}` : ""}`}
       actions=${may && data && html`<button onClick=${() => reset(data, topics, again)}>${data.service ? "Replay" : "Reset offsets"}</button>`}>
     <${Away} error=${error} />
     ${data && html`${data.seen.length > 1 && html`<${Card} title="Lag since this page was opened"><${Chart} theme=${theme} label="lag by topic" at=${data.seen.map((s) => s.at)} format=${num}
@@ -48,7 +48,7 @@ function One({ group, may, theme }) {
 async function reset(group, topics, again) {
   const ours = Boolean(group.service);
   const said = await ask({ title: ours ? `Have ${group.service} read again` : `Reset ${group.group}`, yes: "Show what it would do",
-    text: ours ? "It is stopped for it and started again. Nothing is reserved, told or counted twice; nothing unread is passed over." : "Kafka allows it while nobody is in the group.",
+    text: group.own ? "Stop it first. It handles all of it again and publishes none of it again; nothing unread is passed over." : ours ? "It is stopped for it and started again. Nothing is reserved, told or counted twice; nothing unread is passed over." : "Kafka allows it while nobody is in the group.",
     body: html`<${Field} label="from"><select name="to"><option value="beginning">the beginning</option>${!ours && html`<option value="end">the end</option>`}<option value="time">a time</option><option value="number">an offset${ours ? "" : ", or +10 and -10"}</option></select><//>
       <${Field} label="time"><input name="time" type="datetime-local" step="1" /><//><${Field} label="offset"><input name="number" size="10" /><//>
       ${!ours && html`<${Field} label="topic"><select name="topic"><option value="">all</option>${topics.map((t) => html`<option>${t}</option>`)}</select><//>`}` });
@@ -62,7 +62,7 @@ async function reset(group, topics, again) {
   const wanted = { to, topic: said.topic || null };
   const plan = await act(() => send("POST", path, { ...wanted, dryRun: true }), "A dry run: nothing was done yet.");
   if (!plan) return;
-  const sure = await ask({ title: "This is what it would do", danger: true, yes: "Do it", text: plan.rebuild ? "Its rows are emptied and built anew from the log." : plan.members ? `It has ${plan.members} members: Kafka will refuse.` : "",
+  const sure = await ask({ title: "This is what it would do", danger: true, yes: "Do it", text: plan.rebuild ? "Its rows are emptied and built anew from the log." : group.own ? "Its rows are kept: what is read again is added to them." : plan.members ? `It has ${plan.members} members: Kafka will refuse.` : "",
     body: html`<${Table} label="what changes" rows=${plan.partitions} columns=${[{ name: "topic", of: (p) => html`<span class="mono">${p.topic}</span>` }, { name: "partition", kind: "num", of: (p) => p.partition },
       { name: "from", kind: "num", of: (p) => num(p.from) }, { name: "to", kind: "num", of: (p) => num(p.to) }]} />` });
   if (sure) await act(() => send("POST", path, { ...wanted, dryRun: false }), ours ? `${group.service} reads again.` : "Set.");
