@@ -18,6 +18,7 @@ from fastapi import APIRouter
 
 import orderstream
 from orderstream.analytics.api import analytics_routes
+from orderstream.analytics.feed import SummaryFeed
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.console.api import (
@@ -293,6 +294,7 @@ class _Parts:
 
     stage: Stage
     routes: APIRouter | None
+    ending: Ending | None = None
 
 
 def stage_parts(
@@ -316,8 +318,11 @@ def stage_parts(
             )
         case "analytics":
             counts = PostgresCounts(database)
+            summaries = SummaryFeed(counts.summary)
             return _Parts(
-                analytics_stage(counts, topics, decides), analytics_routes(counts, utc_now)
+                analytics_stage(counts, topics, decides),
+                analytics_routes(counts, utc_now, summaries),
+                summaries.close,
             )
         case _:
             raise KeyError(name)
@@ -414,7 +419,7 @@ def serve_stage(name: str, settings: Settings) -> int:
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=hint_checks(hints))
     if parts.routes is not None:
         app.include_router(parts.routes)
-    server = WebServer(app, settings.host, settings.port(name))
+    server = WebServer(app, settings.host, settings.port(name), parts.ending)
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)
