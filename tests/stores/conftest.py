@@ -15,7 +15,18 @@ TABLES = {
     "inventory": ("stock", "reservation"),
     "order_view": ("orders", "position"),
     "notification": ("notice", "position"),
-    "analytics": ("counted", "per_outcome", "per_minute", "per_sku", "latency", "position"),
+    "analytics": (
+        "counted_names",
+        "counted_numbers",
+        "per_outcome",
+        "per_minute",
+        "per_sku",
+        "sku_minute",
+        "user_batch",
+        "latency",
+        "latency_minute",
+        "position",
+    ),
 }
 
 Emptied = Callable[[str], Database]

@@ -76,7 +76,11 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     ) -> Range:
         place = _zone(zone)
         end = _in(place, until) or clock() + timedelta(minutes=1)
-        return Range(_in(place, since) or end - usual, end)
+        begin = _in(place, since) or end - usual
+        if begin > end:
+            said = "The range begins behind its end."
+            raise Problem(422, "invalid-request", said, field="from")
+        return Range(begin, end)
 
     def cut_of(of: Range, unit: Unit, zone: str) -> Cut:
         if of.units(unit) > UNITS_MAX:

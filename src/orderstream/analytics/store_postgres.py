@@ -219,7 +219,7 @@ class PostgresCounts:
         starts = cut.starts(of)
         place = _place(of, starts) | {"of": sku, "by": by, "limit": limit}
         rows = self._read(SKUS_OVER_TIME, place)
-        return [{cut.unit.value: cut.shown(starts[row[0] - 1])} | _sku(*row[1:]) for row in rows]
+        return [_began(cut, starts, row[0]) | _sku(*row[1:]) for row in rows]
 
     def users(self, of: Range, limit: int, user_id: str | None = None) -> list[Row]:
         """See CountStore."""
@@ -233,7 +233,7 @@ class PostgresCounts:
         starts = cut.starts(of)
         place = _place(of, starts) | {"of": user_id, "limit": limit}
         rows = self._read(USERS_OVER_TIME, place)
-        return [{cut.unit.value: cut.shown(starts[row[0] - 1])} | _user(*row[1:]) for row in rows]
+        return [_began(cut, starts, row[0]) | _user(*row[1:]) for row in rows]
 
     def funnel(self, of: Range) -> tuple[list[Row], dict[str, int]]:
         """See CountStore."""
@@ -337,6 +337,10 @@ def _write(tx: Connection, statement: LiteralString, rows: Iterable[Sequence[str
 
 def _place(of: Range, starts: Iterable[datetime] = ()) -> dict[str, Any]:
     return {"since": of.since, "until": of.until, "starts": pg_array(starts)}
+
+
+def _began(cut: Cut, starts: Sequence[datetime], unit: int) -> Row:
+    return {cut.unit.value: cut.shown(starts[unit - 1])}
 
 
 def _happened(found: Mapping[str, int]) -> Row:
