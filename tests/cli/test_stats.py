@@ -14,6 +14,7 @@ from orderstream.cli.app import app
 from orderstream.cli.output import Api
 from orderstream.contract.errors import Unavailable
 from tests.cli.test_output import an_api
+from tests.ports import own_port
 
 del commands  # Imported for its effect: it registers every subcommand.
 
@@ -59,10 +60,10 @@ class TestStats:
         assert result.exit_code == 0, result.output
         lines = result.stdout.splitlines()
         assert "pending          2" in lines
-        assert "accepted   ▂█                          5" in lines
-        assert "confirmed  █▁                          0" in lines
+        assert "accepted   ▂█                     5" in lines
+        assert "confirmed  █▁                     0" in lines
         assert "MU\\x1bG     3     1  75.0%" in lines
-        assert not any("failed  " in line and "▁" in line for line in lines)
+        assert [line for line in lines if line.startswith("failed")] == ["failed           0"]
         assert {url.params["zone"] for url in asked} == {"UTC"}
 
     def test_asks_for_the_range_that_is_wanted(self, asked: list[httpx.URL]) -> None:
@@ -74,10 +75,8 @@ class TestStats:
             assert (url.params["from"], url.params["to"]) == ("2026-11-21", "2026-11-22")
             assert url.params["zone"] == "Europe/Berlin"
 
-    def test_says_that_the_service_is_away(
-        self, monkeypatch: pytest.MonkeyPatch, unused_port: int
-    ) -> None:
-        monkeypatch.setenv("ORDERSTREAM_PORT_ANALYTICS", str(unused_port))
+    def test_says_that_the_service_is_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ORDERSTREAM_PORT_ANALYTICS", str(own_port()))
         result = CliRunner().invoke(app, ["stats"])
         assert isinstance(result.exception, Unavailable)
         assert "the analytics service does not answer" in str(result.exception)

@@ -148,6 +148,17 @@ class TestTimeseries:
             ("2026-11-22T00", 2),
         ]
 
+    def test_empty_units_are_left_out_or_zero(
+        self, database: Database, counts: PostgresCounts
+    ) -> None:
+        add(database, reserved(MUGS, NOON + timedelta(minutes=1)))
+        of = Range(NOON, NOON + timedelta(minutes=3))
+        found = [row["outcomes"]["CONFIRMED"] for row in counts.timeseries(of, MINUTES, True)]
+        assert found == [0, 1, 0]
+        assert len(counts.timeseries(of, MINUTES)) == 1
+        latency = counts.latency_over_time(of, MINUTES, True)
+        assert [sum(histogram.values()) for _, histogram in latency] == [0, 1, 0]
+
     def test_a_late_event_lands_in_its_own_minute(
         self, database: Database, counts: PostgresCounts
     ) -> None:

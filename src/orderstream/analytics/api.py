@@ -40,6 +40,7 @@ Zone = Annotated[
     str,
     Query(max_length=64, description="IANA name: of times without a zone, and of hours and days"),
 ]
+Empty = Annotated[bool, Query(description="units in which nothing happened as well")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 By = Annotated[Literal["sold", "lost"], Query(description="of what there is most comes first")]
 
@@ -110,9 +111,10 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
         until: To = None,
         zone: Zone = "UTC",
         unit: Unit = Unit.MINUTE,
+        empty: Empty = False,
     ) -> Response:
         of = range_of(since, until, zone, LENGTHS[unit])
-        rows = store.timeseries(of, cut_of(of, unit, zone))
+        rows = store.timeseries(of, cut_of(of, unit, zone), empty)
         names = (unit.value, "accepted", *_OUTCOMES)
         return _answer({"zone": zone, f"{unit}s": rows}, rows, as_csv, names)
 
@@ -197,10 +199,11 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
         until: To = None,
         zone: Zone = "UTC",
         unit: Unit | None = None,
+        empty: Empty = False,
     ) -> Response:
         of = range_of(since, until, zone, LENGTHS[unit] if unit else DAY)
         if unit is not None:
-            over_time = store.latency_over_time(of, cut_of(of, unit, zone))
+            over_time = store.latency_over_time(of, cut_of(of, unit, zone), empty)
             rows = [
                 {unit.value: at, "orders": sum(found.values())} | _quantiles(found)
                 for at, found in over_time

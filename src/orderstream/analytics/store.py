@@ -30,8 +30,8 @@ class CountStore(Protocol):
         """Return what happened in a range: orders accepted, by outcome, and decision latency."""
         ...
 
-    def timeseries(self, of: Range, cut: Cut) -> list[Row]:
-        """Return what happened in each unit of the range in which something did."""
+    def timeseries(self, of: Range, cut: Cut, empty: bool = False) -> list[Row]:
+        """Return what happened in each unit of the range, `empty` ones included or not."""
         ...
 
     def skus(
@@ -64,6 +64,8 @@ class CountStore(Protocol):
         """Return orders by bucket of decision latency."""
         ...
 
-    def latency_over_time(self, of: Range, cut: Cut) -> list[tuple[str, dict[int, int]]]:
-        """Return the same for each unit in which something was decided, by its start."""
+    def latency_over_time(
+        self, of: Range, cut: Cut, empty: bool = False
+    ) -> list[tuple[str, dict[int, int]]]:
+        """Return the same for each unit, by its start; `empty` ones included or not."""
         ...

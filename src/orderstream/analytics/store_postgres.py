@@ -199,9 +199,9 @@ class PostgresCounts:
             histogram = dict(tx.execute(LATENCIES, _place(of)).fetchall())
         return _happened(found) | {"decisionLatencyMs": _quantiles(histogram)}
 
-    def timeseries(self, of: Range, cut: Cut) -> list[Row]:
+    def timeseries(self, of: Range, cut: Cut, empty: bool = False) -> list[Row]:
         """See CountStore."""
-        units = self._by_unit(TIMESERIES, of, cut)
+        units = self._by_unit(TIMESERIES, of, cut, empty)
         return [{cut.unit.value: at} | _happened(found) for at, found in units]
 
     def skus(
@@ -255,18 +255,22 @@ class PostgresCounts:
         """See CountStore."""
         return dict(self._read(LATENCIES, _place(of)))
 
-    def latency_over_time(self, of: Range, cut: Cut) -> list[tuple[str, dict[int, int]]]:
+    def latency_over_time(
+        self, of: Range, cut: Cut, empty: bool = False
+    ) -> list[tuple[str, dict[int, int]]]:
         """See CountStore."""
-        return self._by_unit(LATENCIES_OVER_TIME, of, cut)
+        return self._by_unit(LATENCIES_OVER_TIME, of, cut, empty)
 
     def _by_unit(
-        self, query: LiteralString, of: Range, cut: Cut
+        self, query: LiteralString, of: Range, cut: Cut, empty: bool
     ) -> list[tuple[str, dict[Any, int]]]:
         """Return what a query counts, by what, for each unit."""
         starts = cut.starts(of)
-        units: defaultdict[int, dict[Any, int]] = defaultdict(dict)
+        units: dict[int, dict[Any, int]] = {}
+        if empty:
+            units = {unit: {} for unit in range(1, len(starts) + 1)}
         for unit, what, orders in self._read(query, _place(of, starts)):
-            units[unit][what] = orders
+            units.setdefault(unit, {})[what] = orders
         return [(cut.shown(starts[unit - 1]), found) for unit, found in units.items()]
 
     def _read(self, query: LiteralString, place: Mapping[str, Any]) -> list[tuple[Any, ...]]:

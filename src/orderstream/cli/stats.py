@@ -81,8 +81,8 @@ def numbers(api: Api, asked: Shown) -> Shown:
     units = f"{asked['unit']}s"
     return {
         "summary": api.get("/api/analytics/summary", **of_range),
-        "timeseries": api.get("/api/analytics/timeseries", **asked)[units],
-        "latency": api.get("/api/analytics/latency", **asked)[units],
+        "timeseries": api.get("/api/analytics/timeseries", **asked, empty=True)[units],
+        "latency": api.get("/api/analytics/latency", **asked, empty=True)[units],
         "skus": api.get("/api/analytics/skus", **of_range, limit=SKUS_SHOWN)["skus"],
     }
 
@@ -90,8 +90,9 @@ def numbers(api: Api, asked: Shown) -> Shown:
 def sparkline(values: Sequence[float | None]) -> str:
     """Draw values as characters from nothing to the greatest; None is a gap."""
     most = max((value for value in values if value is not None), default=0)
+    highest = len(BARS) - 1
     return "".join(
-        " " if value is None else BARS[round(value / most * (len(BARS) - 1)) if most > 0 else 0]
+        " " if value is None else BARS[round(max(value, 0) / (most or 1) * highest)]
         for value in values
     )
 
