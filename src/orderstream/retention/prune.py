@@ -61,7 +61,7 @@ _FORGET = """
         counted AS (DELETE FROM analytics.counted_names USING gone WHERE order_id = id),
         -- Of analytics' blocks of 64 orders (analytics/migrations/0003.minutes.sql) the bytes.
         numbers AS (
-            SELECT id::bigint / 64 AS block, array_agg(id::bigint % 64) AS slots
+            SELECT id::bigint / 64 AS block, array_agg(mod(id::bigint, 64)) AS slots
             FROM gone WHERE id ~ '^(0|[1-9][0-9]{0,17})$' GROUP BY 1
         ),
         held AS (
