@@ -51,6 +51,7 @@ TABLES = (
     "SELECT * FROM per_minute ORDER BY minute, outcome",
     "SELECT * FROM per_sku ORDER BY sku",
     "SELECT * FROM sku_minute ORDER BY minute, sku",
+    "SELECT * FROM sku_quarter ORDER BY minute, sku",
     "SELECT * FROM user_minute ORDER BY minute, user_id, outcome",
     "SELECT * FROM latency ORDER BY bucket",
     "SELECT * FROM latency_minute ORDER BY minute, bucket",

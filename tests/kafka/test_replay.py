@@ -106,6 +106,7 @@ COUNTS = """
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY outcome) FROM analytics.per_outcome c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY sku) FROM analytics.per_sku c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, sku) FROM analytics.sku_minute c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, sku) FROM analytics.sku_quarter c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, user_id, outcome)
             FROM analytics.user_minute c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, bucket) FROM analytics.latency_minute c),

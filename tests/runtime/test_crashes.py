@@ -160,6 +160,7 @@ WORLDS = {
             "per_minute": "minute, outcome",
             "per_sku": "sku",
             "sku_minute": "minute, sku",
+            "sku_quarter": "minute, sku",
             "user_batch": "minute, outcome, users",
             "latency": "bucket",
             "latency_minute": "minute, bucket",

@@ -22,6 +22,7 @@ TABLES = {
         "per_minute",
         "per_sku",
         "sku_minute",
+        "sku_quarter",
         "user_batch",
         "latency",
         "latency_minute",

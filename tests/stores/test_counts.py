@@ -207,6 +207,20 @@ class TestSkus:
         rows = counts.skus_over_time(HOUR, MINUTES, 1, sku="MUG")
         assert [(row["minute"][14:16], row["sold"]) for row in rows] == [("00", 2), ("01", -2)]
 
+    @pytest.mark.parametrize("begin", [0, 1])
+    def test_a_range_by_the_quarter_or_not_has_the_same(
+        self, database: Database, counts: PostgresCounts, begin: int
+    ) -> None:
+        for number in range(60):
+            at = NOON + timedelta(minutes=number)
+            add(database, reserved(an_order(("MUG", number), order_id=number), at))
+        of = Range(NOON + timedelta(minutes=begin), NOON + timedelta(minutes=30 + begin))
+        wanted = sum(range(begin, 30 + begin))
+        assert sold(counts, of) == {"MUG": (wanted, 0)}
+        for zone in ("UTC", "Asia/Kathmandu"):
+            rows = counts.skus_over_time(of, Cut(Unit.HOUR, ZoneInfo(zone)), 1)
+            assert sum(row["sold"] for row in rows) == wanted
+
     def test_only_those_with_most_are_followed_over_time(
         self, database: Database, counts: PostgresCounts
     ) -> None:

@@ -31,6 +31,7 @@ LENGTHS = {  # Of a range of which only the end is given, or nothing.
     Unit.DAY: timedelta(days=30),
 }
 DAY = timedelta(days=1)
+QUARTER_S = 900
 _OUTCOMES = tuple(OUTCOMES.values())
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -77,6 +78,8 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     ) -> Range:
         place = _zone(zone)
         end = _in(place, until) or clock() + timedelta(minutes=1)
+        if until is None and usual >= DAY:  # What is long is kept by the quarter of an hour too.
+            end += timedelta(seconds=-end.timestamp() % QUARTER_S)
         begin = _in(place, since) or end - usual
         if begin > end:
             said = "The range begins behind its end."

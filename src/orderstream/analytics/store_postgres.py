@@ -24,6 +24,7 @@ NAMES = tuple(OUTCOMES.values())
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
 BLOCK = 64  # Orders of one row (migrations/0003.minutes.sql).
 BATCH_MAX = 4000
+QUARTER = 15  # Minutes.
 NUMBER_MAX = 10**18 - 1  # Of 18 digits: it fits a bigint.
 
 NAMED = "SELECT order_id, facts FROM counted_names WHERE order_id = ANY(%s::text[])"
@@ -54,14 +55,19 @@ PER_SKU = """
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ORDER BY 1
     ON CONFLICT (sku) DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
 """
-SKU_MINUTE = """
-    INSERT INTO sku_minute AS c (minute, sku, sold, lost)
-    SELECT to_timestamp(m * 60), s COLLATE "C", sold, lost
-    FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bigint[]) AS given (m, s, sold, lost)
-    ORDER BY 1, 2
-    ON CONFLICT (minute, sku)
-        DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
-"""
+
+
+def _adding_skus(table: LiteralString) -> LiteralString:
+    return f"""
+        INSERT INTO {table} AS c (minute, sku, sold, lost)
+        SELECT to_timestamp(m * 60), s COLLATE "C", sold, lost FROM unnest(%s::bigint[],
+            %s::text[], %s::bigint[], %s::bigint[]) AS given (m, s, sold, lost) ORDER BY 1, 2
+        ON CONFLICT (minute, sku)
+            DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
+    """
+
+
+SKU_MINUTE, SKU_QUARTER = _adding_skus("sku_minute"), _adding_skus("sku_quarter")
 USERS_OF_BATCH = """
     INSERT INTO user_batch (minute, outcome, users, orders)
     VALUES (to_timestamp(%s * 60), %s, %s::text[], %s::int[])
@@ -91,16 +97,25 @@ ALL_SKUS = """
     SELECT sku, sold, lost FROM per_sku WHERE coalesce(sku = %(of)s, true)
     ORDER BY CASE %(by)s WHEN 'lost' THEN lost ELSE sold END DESC, sku LIMIT %(limit)s
 """
-SKUS = f"""
-    SELECT sku, sum(sold)::bigint AS sold, sum(lost)::bigint AS lost FROM sku_minute
-    WHERE {_IN} AND coalesce(sku = %(of)s, true) GROUP BY 1
-    ORDER BY CASE %(by)s WHEN 'lost' THEN sum(lost) ELSE sum(sold) END DESC, sku LIMIT %(limit)s
-"""
-SKUS_OVER_TIME = f"""
-    WITH best AS MATERIALIZED ({SKUS})
-    SELECT {_UNIT}, sku, sum(m.sold)::bigint, sum(m.lost)::bigint
-    FROM sku_minute m JOIN best USING (sku) WHERE {_IN} GROUP BY 1, 2 ORDER BY 1, 2
-"""
+
+
+def _skus(table: LiteralString) -> LiteralString:
+    return f"""
+        SELECT sku, sum(sold)::bigint AS sold, sum(lost)::bigint AS lost FROM {table}
+        WHERE {_IN} AND coalesce(sku = %(of)s, true) GROUP BY 1
+        ORDER BY CASE %(by)s WHEN 'lost' THEN sum(lost) ELSE sum(sold) END DESC, sku
+        LIMIT %(limit)s
+    """
+
+
+def _skus_over_time(table: LiteralString) -> LiteralString:
+    return f"""
+        WITH best AS MATERIALIZED ({_skus(table)})
+        SELECT {_UNIT}, sku, sum(m.sold)::bigint, sum(m.lost)::bigint
+        FROM {table} m JOIN best USING (sku) WHERE {_IN} GROUP BY 1, 2 ORDER BY 1, 2
+    """
+
+
 _OF_USERS = f"""
     FROM user_batch CROSS JOIN LATERAL unnest(users, orders) AS each (user_id, n)
     WHERE {_IN} AND coalesce(user_id = %(of)s, true)
@@ -169,6 +184,15 @@ class PostgresCounts:
             ((sku, all_sold[sku], all_lost[sku]) for sku in all_sold.keys() | all_lost.keys()),
         )
         _write(tx, SKU_MINUTE, ((*place, sold[place], lost[place]) for place in places))
+        by_quarter = _by_quarter(sold), _by_quarter(lost)
+        _write(
+            tx,
+            SKU_QUARTER,
+            (
+                (*place, by_quarter[0][place], by_quarter[1][place])
+                for place in by_quarter[0].keys() | by_quarter[1].keys()
+            ),
+        )
         tx.cursor().executemany(
             USERS_OF_BATCH,
             [
@@ -209,8 +233,11 @@ class PostgresCounts:
     ) -> list[Row]:
         """See CountStore."""
         what = {"of": sku, "by": by, "limit": limit}
-        query, place = (ALL_SKUS, {}) if of is None else (SKUS, _place(of))
-        return [_sku(*row) for row in self._read(query, place | what)]
+        if of is None:
+            rows = self._read(ALL_SKUS, what)
+        else:
+            rows = self._read(_skus(_skus_of(of)), _place(of) | what)
+        return [_sku(*row) for row in rows]
 
     def skus_over_time(
         self, of: Range, cut: Cut, limit: int, by: str = "sold", sku: str | None = None
@@ -218,7 +245,7 @@ class PostgresCounts:
         """See CountStore."""
         starts = cut.starts(of)
         place = _place(of, starts) | {"of": sku, "by": by, "limit": limit}
-        rows = self._read(SKUS_OVER_TIME, place)
+        rows = self._read(_skus_over_time(_skus_of(of, starts)), place)
         return [_began(cut, starts, row[0]) | _sku(*row[1:]) for row in rows]
 
     def users(self, of: Range, limit: int, user_id: str | None = None) -> list[Row]:
@@ -330,6 +357,14 @@ def _summed(counts: Mapping[tuple[int, Any], int]) -> Counter[Any]:
     return total
 
 
+def _by_quarter(counts: Mapping[tuple[int, str], int]) -> Counter[tuple[int, str]]:
+    """Add up the minutes of each quarter of an hour."""
+    total: Counter[tuple[int, str]] = Counter()
+    for (minute, what), number in counts.items():
+        total[minute - minute % QUARTER, what] += number
+    return total
+
+
 def _write(tx: Connection, statement: LiteralString, rows: Iterable[Sequence[str | int]]) -> None:
     columns = [pg_array(column) for column in zip(*rows, strict=True)]
     if columns:
@@ -341,6 +376,13 @@ def _write(tx: Connection, statement: LiteralString, rows: Iterable[Sequence[str
 
 def _place(of: Range, starts: Iterable[datetime] = ()) -> dict[str, Any]:
     return {"since": of.since, "until": of.until, "starts": pg_array(starts)}
+
+
+def _skus_of(of: Range, starts: Iterable[datetime] = ()) -> LiteralString:
+    """Return the shortest table that has the range and its units exactly."""
+    edges = (of.since, of.until, *starts)
+    whole = all(at.timestamp() % (QUARTER * 60) == 0 for at in edges)
+    return "sku_quarter" if whole else "sku_minute"
 
 
 def _began(cut: Cut, starts: Sequence[datetime], unit: int) -> Row:
