@@ -20,6 +20,7 @@ NAMES = (
     "bulk",
     "scale",
     "overload",
+    "analytics",
     "console",
     "growth",
     "peers",

@@ -77,13 +77,15 @@ _FILL: tuple[LiteralString, ...] = (
     SELECT id || ':inventory.reserved', 'log', id, user_id, 'SENT',
         'Your order ' || id || ' is confirmed.', at + interval '20 ms' FROM history
     """,
-    "INSERT INTO analytics.counted (order_id, facts) SELECT id, 2 FROM history",
+    "INSERT INTO analytics.counted_numbers (block, facts)"
+    " SELECT id::bigint / 64, decode(repeat('82', 64), 'hex') FROM history GROUP BY 1"
+    " ON CONFLICT DO NOTHING",
 )
 TABLES = (
     "order_view.orders",
     "inventory.reservation",
     "notification.notice",
-    "analytics.counted",
+    "analytics.counted_numbers",
 )
 
 

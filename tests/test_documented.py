@@ -172,7 +172,7 @@ def openapi() -> dict[str, Any]:
         view_routes(NOTHING),
         stock_routes(NOTHING),
         notice_routes(NOTHING, {}, NOTHING, NOTHING),
-        analytics_routes(NOTHING, NOTHING),
+        analytics_routes(NOTHING, NOTHING, NOTHING),
         dead_letter_routes(NOTHING),
     ):
         app.include_router(routes)

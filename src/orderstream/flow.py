@@ -107,6 +107,7 @@ def flow(topics: Topics) -> tuple[Step, ...]:
             "analytics",
             "counts",
             (
+                t.order_created,
                 t.inventory_reserved,
                 t.inventory_rejected,
                 t.order_cancelled,

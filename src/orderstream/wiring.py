@@ -18,6 +18,7 @@ from fastapi import APIRouter
 
 import orderstream
 from orderstream.analytics.api import analytics_routes
+from orderstream.analytics.feed import SummaryFeed
 from orderstream.analytics.stage import analytics_stage
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.console.api import (
@@ -301,6 +302,7 @@ class _Parts:
 
     stage: Stage
     routes: APIRouter | None
+    ending: Ending | None = None
 
 
 def stage_parts(
@@ -329,8 +331,11 @@ def stage_parts(
             return _Parts(stage, None)  # Its routes know the channels, which only `serve` makes.
         case "analytics":
             counts = PostgresCounts(database)
+            summaries = SummaryFeed(counts.summary)
             return _Parts(
-                analytics_stage(counts, topics, decides), analytics_routes(counts, utc_now)
+                analytics_stage(counts, topics, decides),
+                analytics_routes(counts, utc_now, summaries),
+                summaries.close,
             )
         case _:
             raise KeyError(name)
@@ -543,7 +548,9 @@ def serve_stage(name: str, settings: Settings) -> int:
         without["channels"] = beside.dispatcher.check
         routes.append(beside.routes)
     port = settings.port(name)
-    code = _serve_loop(name, settings, port, database, background, metrics, routes, without)
+    code = _serve_loop(
+        name, settings, port, database, background, metrics, routes, without, parts.ending
+    )
     if beside is not None:
         beside.dispatcher.stop()
     database.close()
@@ -559,6 +566,7 @@ def _serve_loop(
     metrics: StageMetrics,
     routes: Sequence[APIRouter] = (),
     without: Mapping[str, Check] | None = None,
+    ending: Ending | None = None,
 ) -> int:
     """Serve health, metrics and the routes beside a loop, until either ends."""
 
@@ -575,7 +583,7 @@ def _serve_loop(
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=without)
     for some in routes:
         app.include_router(some)
-    server = WebServer(app, settings.host, port)
+    server = WebServer(app, settings.host, port, ending)
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)

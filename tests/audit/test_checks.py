@@ -396,25 +396,25 @@ class TestNotices:
 class TestAnalytics:
     def test_order_counts_as_something_else(self, world: World) -> None:
         world.fill_stores()
-        world.run("UPDATE analytics.counted SET facts = 4 WHERE order_id = '1'")
+        world.run("UPDATE analytics.counted_names SET facts = 132 WHERE order_id = '1'")
         violation = the_one(world.judge(), "analytics_counted")
         assert violation.order_id == "1"
         assert place_of(violation)[0] == TOPICS.inventory_reserved
-        assert violation.detail == "counts as REJECTED, the log says CONFIRMED"
+        assert violation.detail == "counts as REJECTED, ACCEPTED, the log says CONFIRMED, ACCEPTED"
 
     def test_order_does_not_count(self, world: World) -> None:
         world.fill_stores()
-        world.run("DELETE FROM analytics.counted WHERE order_id = '1'")
+        world.run("DELETE FROM analytics.counted_names WHERE order_id = '1'")
         assert the_one(world.judge(), "analytics_counted").order_id == "1"
 
     def test_order_counts_that_is_none(self, world: World) -> None:
         world.fill_stores()
-        world.run("INSERT INTO analytics.counted VALUES ('78', 1)")
+        world.run("INSERT INTO analytics.counted_names VALUES ('78', 1)")
         assert the_one(world.judge(), "analytics_counted").order_id == "78"
 
     def test_decided_order_still_counts_as_failed(self, world: World) -> None:
         world.fill_stores()
-        world.run("UPDATE analytics.counted SET facts = 1 WHERE order_id = '5'")
+        world.run("UPDATE analytics.counted_names SET facts = 1 WHERE order_id = '5'")
         assert the_one(world.judge(), "analytics_counted").order_id == "5"
 
     @pytest.mark.parametrize(
@@ -496,4 +496,5 @@ class TestReport:
         )
         world.fill_stores()
         world.add_page(order.key, 0, at, None)
+        world.add_pending(order.key, at)
         assert world.judge().proven

@@ -33,6 +33,7 @@ PARTITIONS = 2
 
 STATUS = {"EXPIRED": 30, "CANCELLED": 31, "FULFILLED": 32}
 FACTS = {
+    "ACCEPTED": 128,
     "FAILED": 1,
     "CONFIRMED": 2,
     "REJECTED": 4,
@@ -91,6 +92,7 @@ class Known:
     """What the log has said of one order."""
 
     created_at: datetime | None = None
+    accepted_at: datetime | None = None
     owner: str | UnsetType = UNSET
     decisions: list[Decision] = field(default_factory=list[Decision])
     failed_at: datetime | None = None
@@ -102,7 +104,9 @@ class Known:
     @property
     def facts(self) -> dict[str, datetime]:
         """What analytics counts of it, and when that was."""
-        facts = {} if self.failed_at is None else {"FAILED": self.failed_at}
+        facts = {} if self.accepted_at is None else {"ACCEPTED": self.accepted_at}
+        if self.failed_at is not None:
+            facts["FAILED"] = self.failed_at
         for decision in self.decisions:
             if isinstance(decision, InventoryReserved):
                 facts.setdefault("CONFIRMED", decision.decided_at)
@@ -144,6 +148,7 @@ class World:
         known = self._known.setdefault(order.key, Known())
         if known.created_at is None:
             known.created_at, known.owner = order.created_at, order.owner
+        known.accepted_at = known.accepted_at or order.created_at or NOON
         return self.say(TOPICS.order_created, order.key.encode(), encode(order))
 
     def try_again(self, record: LogRecord, attempt: int) -> LogRecord:
@@ -224,10 +229,11 @@ class World:
             for fact, at in facts.items():
                 if fact in NOTICES:
                     self.add_notice(key, NOTICES[fact])
+                if fact != "RELEASED":
                     minutes[_minute(at), fact] += 1
             if facts:
                 number = sum(FACTS[fact] for fact in facts)
-                self.run("INSERT INTO analytics.counted VALUES (%s, %s)", key, number)
+                self.run("INSERT INTO analytics.counted_names VALUES (%s, %s)", key, number)
                 outcomes[name] += 1
             if first is None:
                 continue
@@ -258,7 +264,7 @@ class World:
         for schema, topics in (
             ("order_view", decisions | {TOPICS.order_created}),
             ("notification", decisions),
-            ("analytics", decisions),
+            ("analytics", decisions | {TOPICS.order_created}),
         ):
             for (topic, n), end in self._ends.items():
                 if topic in topics:
@@ -281,6 +287,17 @@ class World:
             created_at,
             decided_at,
             None if owner is UNSET else owner,
+        )
+
+    def add_pending(self, key: str, accepted_at: datetime) -> None:
+        """Analytics has read that the order was accepted."""
+        self.run("INSERT INTO analytics.counted_names VALUES (%s, %s)", key, FACTS["ACCEPTED"])
+        self.run(
+            "INSERT INTO analytics.per_outcome AS c VALUES ('PENDING', 1)"
+            " ON CONFLICT (outcome) DO UPDATE SET orders = c.orders + 1"
+        )
+        self.run(
+            "INSERT INTO analytics.per_minute VALUES (%s, 'ACCEPTED', 1)", _minute(accepted_at)
         )
 
     def add_claim(self, name: str, key: str) -> None:

@@ -53,7 +53,7 @@ class TestWatch:
 
     ALL = {  # noqa: RUF012
         "inventory": {"order.created": 5},
-        "analytics": {"inventory.reserved": 5},
+        "analytics": {"order.created": 5, "inventory.reserved": 5},
         "notification": {"inventory.reserved": 5},
         "view": {"order.created": 5, "inventory.reserved": 5},
     }

@@ -103,7 +103,13 @@ PAGES = """
 COUNTS = """
     SELECT (SELECT jsonb_agg(to_jsonb(c) ORDER BY order_id) FROM analytics.counted c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, outcome) FROM analytics.per_minute c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY outcome) FROM analytics.per_outcome c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY sku) FROM analytics.per_sku c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, sku) FROM analytics.sku_minute c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, sku) FROM analytics.sku_quarter c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, user_id, outcome)
+            FROM analytics.user_minute c),
+        (SELECT jsonb_agg(to_jsonb(c) ORDER BY minute, bucket) FROM analytics.latency_minute c),
         (SELECT jsonb_agg(to_jsonb(c) ORDER BY bucket) FROM analytics.latency c)
 """
 NOTICES = "SELECT * FROM notification.notice ORDER BY event_id, channel"

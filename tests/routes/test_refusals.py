@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from orderstream.analytics.api import analytics_routes
+from orderstream.analytics.feed import SummaryFeed
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.inventory.api import CSV_BYTES_MAX, stock_routes
@@ -34,7 +35,8 @@ def app(dsn: str) -> Iterator[FastAPI]:
     app.include_router(
         notice_routes(PostgresNotices(databases["notification"]), {}, Templates(), utc_now)
     )
-    app.include_router(analytics_routes(PostgresCounts(databases["analytics"]), utc_now))
+    counts = PostgresCounts(databases["analytics"])
+    app.include_router(analytics_routes(counts, utc_now, SummaryFeed(counts.summary)))
     yield app
     for database in databases.values():
         database.close()

@@ -11,7 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderstream.analytics import rules
-from orderstream.analytics.rules import BUCKET_MAX, Changes, Counted, Failed, count
+from orderstream.analytics.rules import (
+    ACCEPTED,
+    BUCKET_MAX,
+    CANCELLED,
+    CONFIRMED,
+    EXPIRED,
+    FAILED,
+    FULFILLED,
+    REJECTED,
+    Accepted,
+    Changes,
+    Counted,
+    Failed,
+    count,
+    minute_of,
+    sell_through,
+)
 from orderstream.contract.events import InventoryReleased, InventoryReserved, OrderCancelled
 from tests.builders import (
     NOON,
@@ -27,6 +43,8 @@ T = TypeVar("T")
 
 SOON = NOON + timedelta(milliseconds=5)
 NEXT_MINUTE = NOON + timedelta(minutes=1)
+AT_NOON, AFTER = minute_of(NOON), minute_of(NEXT_MINUTE)
+ENDS = {"CANCELLED": CANCELLED, "EXPIRED": EXPIRED, "FULFILLED": FULFILLED}
 MUGS = an_order(("MUG", 2), ("MUG", 1), ("CAP", 1))
 OTHER = an_order(("CAP", 9), ("MUG", 1), order_id="x")
 
@@ -38,7 +56,7 @@ def histories(draw: st.DrawFn) -> list[list[Counted]]:
     for number in range(draw(st.integers(1, 5))):
         order = an_order(("MUG", number + 1), order_id=number)
         decided = draw(st.sampled_from([reserved(order, SOON), rejected(order, at=SOON)]))
-        told: list[Counted] = [decided, Failed(order.key, NEXT_MINUTE)]
+        told: list[Counted] = [decided, Failed(order.key, NEXT_MINUTE), Accepted(order.key, NOON)]
         end = draw(st.sampled_from([None, cancelled(order), fulfilled(order)]))
         told += [] if end is None else [end]
         if isinstance(end, OrderCancelled) and isinstance(decided, InventoryReserved):
@@ -60,6 +78,8 @@ def summed(*batches: Sequence[Counted]) -> Changes:
         total.sold = added(total.sold, changes.sold)
         total.lost = added(total.lost, changes.lost)
         total.latency = added(total.latency, changes.latency)
+        for place, users in changes.users.items():
+            total.users[place] = added(total.users.get(place, Counter()), users)
     return total
 
 
@@ -74,19 +94,40 @@ class TestCount:
     def test_a_reserved_order_is_sold_and_timed(self) -> None:
         total = summed([reserved(MUGS, SOON)])
         assert total.outcomes == {"CONFIRMED": 1}
-        assert total.per_minute == {(NOON, "CONFIRMED"): 1}
-        assert (total.sold, total.lost) == ({"MUG": 3, "CAP": 1}, {})
-        assert total.latency == {rules.bucket(5): 1}
+        assert total.per_minute == {(AT_NOON, CONFIRMED): 1}
+        assert (total.sold, total.lost) == ({(AT_NOON, "MUG"): 3, (AT_NOON, "CAP"): 1}, {})
+        assert total.latency == {(AT_NOON, rules.bucket(5)): 1}
+        assert total.users == {(AT_NOON, CONFIRMED): {"42": 1}}
+
+    def test_an_accepted_order_is_pending_until_something_becomes_of_it(self) -> None:
+        accepted = Accepted(MUGS.key, NOON)
+        assert summed([accepted]).outcomes == {"PENDING": 1}
+        assert summed([accepted]).per_minute == {(AT_NOON, ACCEPTED): 1}
+        for batches in ([accepted], [reserved(MUGS)]), ([accepted, reserved(MUGS)],):
+            assert summed(*batches).outcomes == {"CONFIRMED": 1}
+        assert summed([reserved(MUGS)], [accepted]).outcomes == {"CONFIRMED": 1}
+
+    def test_a_late_event_lands_in_its_own_minute(self) -> None:
+        late = an_order(("MUG", 2), order_id="late")
+        total = summed([reserved(MUGS, NEXT_MINUTE)], [reserved(late, NOON)])
+        assert total.per_minute == {(AFTER, CONFIRMED): 1, (AT_NOON, CONFIRMED): 1}
+        assert total.sold[AT_NOON, "MUG"] == 2
+        assert total.users == {(AFTER, CONFIRMED): {"42": 1}, (AT_NOON, CONFIRMED): {"42": 1}}
+        assert {minute for minute, _ in total.latency} == {AFTER, AT_NOON}
+
+    def test_an_order_of_nobody_is_no_users(self) -> None:
+        assert summed([reserved(an_order(user_id=None))]).users == {}
 
     def test_a_rejected_order_loses_what_was_short_and_no_more(self) -> None:
         total = summed([rejected(OTHER, "CAP", at=SOON)])
         assert total.outcomes == {"REJECTED": 1}
-        assert (total.sold, total.lost) == ({}, {"CAP": 9})
+        assert (total.sold, total.lost) == ({}, {(AT_NOON, "CAP"): 9})
+        assert total.users == {(AT_NOON, REJECTED): {"42": 1}}
 
     def test_a_failed_order_counts_in_its_minute_and_has_no_latency(self) -> None:
         total = summed([Failed("1", NEXT_MINUTE + timedelta(seconds=59))])
         assert total.outcomes == {"FAILED": 1}
-        assert total.per_minute == {(NEXT_MINUTE, "FAILED"): 1}
+        assert total.per_minute == {(AFTER, FAILED): 1}
         assert total.latency == {}
 
     @pytest.mark.parametrize("event", [reserved(MUGS), rejected(MUGS), Failed("1", NOON)])
@@ -97,7 +138,7 @@ class TestCount:
     def test_a_failure_gives_way_to_a_decision_but_stays_in_its_minute(self) -> None:
         total = summed([Failed("1", NOON)], [reserved(MUGS, NEXT_MINUTE)])
         assert total.outcomes == {"CONFIRMED": 1}
-        assert total.per_minute == {(NOON, "FAILED"): 1, (NEXT_MINUTE, "CONFIRMED"): 1}
+        assert total.per_minute == {(AT_NOON, FAILED): 1, (AFTER, CONFIRMED): 1}
 
     def test_a_failure_read_after_the_decision_changes_the_minute_only(self) -> None:
         total = summed([reserved(MUGS, NEXT_MINUTE)], [Failed("1", NOON)])
@@ -108,12 +149,13 @@ class TestCount:
         over = fulfilled(MUGS) if end == "FULFILLED" else cancelled(MUGS, end == "EXPIRED")
         total = summed([reserved(MUGS)], [over])
         assert total.outcomes == {end: 1}
-        assert total.per_minute == {(NOON, "CONFIRMED"): 1, (NEXT_MINUTE, end): 1}
+        assert total.per_minute == {(AT_NOON, CONFIRMED): 1, (AFTER, ENDS[end]): 1}
         assert total == summed([over, reserved(MUGS)])
 
     def test_what_is_released_was_not_sold(self) -> None:
         total = summed([reserved(MUGS), cancelled(MUGS)], [released(MUGS)], [released(MUGS)])
-        assert total.sold == {}
+        assert sum(total.sold.values()) == 0
+        assert total.sold[AFTER, "MUG"] == -3  # In the minute in which it came back.
 
     def test_cancelled_before_it_came_is_no_rejection(self) -> None:
         total = summed([rejected(MUGS, reason="CANCELLED"), cancelled(MUGS)])
@@ -133,6 +175,17 @@ class TestCount:
         events = [event for batch in batches for event in batch]
         keys = {e.key for e in events if not isinstance(e, InventoryReleased)}
         assert sum(summed(*batches).outcomes.values()) == len(keys)
+
+
+class TestSellThrough:
+    @pytest.mark.parametrize(
+        ("sold", "lost", "share"),
+        [(3, 1, 0.75), (5, 0, 1.0), (0, 4, 0.0), (0, 0, None), (-2, 0, None), (-2, 3, 0.0)],
+    )
+    def test_is_the_share_of_what_was_wanted(
+        self, sold: int, lost: int, share: float | None
+    ) -> None:
+        assert sell_through(sold, lost) == share
 
 
 class TestLatency:

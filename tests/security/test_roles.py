@@ -36,7 +36,7 @@ ROUTES = (
     dead_letter_routes(NOTHING),
     stock_routes(NOTHING),
     notice_routes(NOTHING, {}, NOTHING, NOTHING),
-    analytics_routes(NOTHING, NOTHING),
+    analytics_routes(NOTHING, NOTHING, NOTHING),
 )
 BODIES: dict[str, Any] = {
     "/api/stock/{sku:path}": {"onHand": 1},

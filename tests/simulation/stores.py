@@ -287,4 +287,9 @@ def counters(changes: Changes) -> dict[str, Mapping[Any, int]]:
         "sold": changes.sold,
         "lost": changes.lost,
         "latency": changes.latency,
+        "users": {
+            (*place, user): orders
+            for place, some in changes.users.items()
+            for user, orders in some.items()
+        },
     }

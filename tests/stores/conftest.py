@@ -15,7 +15,19 @@ TABLES = {
     "inventory": ("stock", "reservation"),
     "order_view": ("orders", "position"),
     "notification": ("notice", "silenced", "opted_out", "position"),
-    "analytics": ("counted", "per_outcome", "per_minute", "per_sku", "latency", "position"),
+    "analytics": (
+        "counted_names",
+        "counted_numbers",
+        "per_outcome",
+        "per_minute",
+        "per_sku",
+        "sku_minute",
+        "sku_quarter",
+        "user_batch",
+        "latency",
+        "latency_minute",
+        "position",
+    ),
 }
 
 Emptied = Callable[[str], Database]

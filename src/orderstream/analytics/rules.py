@@ -1,16 +1,17 @@
 """How events become numbers: a fold over a batch, given what each order counted as before."""
 
 import math
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from functools import cache
 
 from msgspec import Struct
 
 from orderstream.contract.events import (
+    Decision,
     InventoryRejected,
     InventoryReleased,
     InventoryReserved,
@@ -19,35 +20,35 @@ from orderstream.contract.events import (
 )
 from orderstream.contract.values import quantities_by_sku
 
-
-class Fact(IntEnum):
-    """What is known of an order: the greatest of them, RELEASED aside, is what it counts as.
-
-    Each is a bit, so that a plain number holds several; arithmetic of IntFlag costs far more.
-    """
-
-    FAILED = 1
-    CONFIRMED = 2
-    REJECTED = 4
-    EXPIRED = 8
-    CANCELLED = 16
-    FULFILLED = 32
-    RELEASED = 64
-
-
-OUTCOMES = (
-    Fact.CONFIRMED,
-    Fact.REJECTED,
-    Fact.FAILED,
-    Fact.CANCELLED,
-    Fact.EXPIRED,
-    Fact.FULFILLED,
+# What is known of an order. Each is a bit, so that a plain number holds several; of those that it
+# may count as, the greatest is what it counts as. All eight fit a byte.
+FAILED, CONFIRMED, REJECTED, EXPIRED, CANCELLED, FULFILLED, RELEASED, ACCEPTED = (
+    1 << bit for bit in range(8)
 )
+OUTCOMES = {
+    CONFIRMED: "CONFIRMED",
+    REJECTED: "REJECTED",
+    FAILED: "FAILED",
+    CANCELLED: "CANCELLED",
+    EXPIRED: "EXPIRED",
+    FULFILLED: "FULFILLED",
+}
+HAPPENS = OUTCOMES | {ACCEPTED: "ACCEPTED"}  # What has its place in a minute.
+PENDING = "PENDING"  # What an order counts as that was accepted, and no more.
 
 # Buckets grow by 2^(1/4) = 19 %, so a quantile read from them is at most that much too high.
 BUCKETS_PER_DOUBLING = 4
 LATENCY_MIN_MS = 1.0
 BUCKET_MAX = 120  # 2^30 ms: 12 days.
+
+Minute = int  # Since 1970.
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """An order was accepted at this time."""
+
+    key: str
+    at: datetime
 
 
 class Failed(Struct, frozen=True, gc=False):
@@ -55,10 +56,12 @@ class Failed(Struct, frozen=True, gc=False):
 
     key: str
     at: datetime
+    user_id: int | str | None = None
 
 
 Counted = (
-    InventoryReserved
+    Accepted
+    | InventoryReserved
     | InventoryRejected
     | InventoryReleased
     | OrderCancelled
@@ -69,91 +72,136 @@ Counted = (
 
 @dataclass(slots=True)
 class Changes:
-    """What to add to the counts, and all that is known of each order from now on."""
+    """What to add to the counts, and all that is known of each order from now on.
+
+    What is zero is there as well, so that rows do not depend on how events came in batches.
+    """
 
     facts: dict[str, int] = field(default_factory=dict[str, int])
     outcomes: Counter[str] = field(default_factory=Counter[str])
-    per_minute: Counter[tuple[datetime, str]] = field(default_factory=Counter[tuple[datetime, str]])
-    sold: Counter[str] = field(default_factory=Counter[str])
-    lost: Counter[str] = field(default_factory=Counter[str])
-    latency: Counter[int] = field(default_factory=Counter[int])
+    per_minute: Counter[tuple[Minute, int]] = field(default_factory=Counter[tuple[Minute, int]])
+    sold: Counter[tuple[Minute, str]] = field(default_factory=Counter[tuple[Minute, str]])
+    lost: Counter[tuple[Minute, str]] = field(default_factory=Counter[tuple[Minute, str]])
+    users: dict[tuple[Minute, int], Counter[str]] = field(
+        default_factory=dict[tuple[Minute, int], Counter[str]]
+    )
+    latency: Counter[tuple[Minute, int]] = field(default_factory=Counter[tuple[Minute, int]])
 
 
 def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
     """Count each fact of an order once, in whatever order they are read, and however often.
 
     An order counts as the last thing that it became; each fact stays in the minute in which it
-    happened: minutes tell what happened then.
+    happened, however late it is read: minutes tell what happened then.
     """
     changes = Changes()
+    facts, sold, lost = changes.facts, changes.sold, changes.lost
+    # What is one each is put down first: a Counter takes a list faster than piece by piece.
+    happened: list[tuple[Minute, int]] = []
+    decided: list[tuple[Minute, int]] = []
+    users: defaultdict[tuple[Minute, int], list[str]] = defaultdict(list)
     for event in events:
         fact, at = fact_of(event)
         key = event.key
-        known = changes.facts.get(key) or before.get(key, 0)
-        if fact is None or known & fact:
+        known = facts.get(key) or before.get(key, 0)
+        if not fact or known & fact:
             continue
-        changes.facts[key] = known | fact
-        was, now = outcome(known), outcome(known | fact)
-        if now != was:
-            changes.outcomes[now] += 1
-            if was:
-                changes.outcomes[was] -= 1
-        if fact is not Fact.RELEASED:
-            changes.per_minute[at.replace(second=0, microsecond=0), outcome(fact)] += 1
-        match event:
-            case InventoryReserved():
-                for sku, quantity in quantities_by_sku(event.items).items():
-                    changes.sold[sku] += quantity
-            case InventoryReleased():
-                for sku, quantity in quantities_by_sku(event.items).items():
-                    changes.sold[sku] -= quantity
-                continue
-            case InventoryRejected():
-                wanted = quantities_by_sku(event.items)
+        facts[key] = known | fact
+        minute = minute_of(at)
+        if isinstance(event, InventoryReleased):
+            for sku, quantity in quantities_by_sku(event.items).items():
+                place = minute, sku
+                sold[place] = sold.get(place, 0) - quantity
+            continue
+        happened.append((minute, fact))
+        if isinstance(event, Accepted):
+            continue
+        if event.user_id is not None:
+            users[minute, fact].append(str(event.user_id))
+        if isinstance(event, Decision):
+            took = event.decided_at - event.ordered_at
+            decided.append((minute, bucket(took.total_seconds() * 1000)))
+            wanted = quantities_by_sku(event.items)
+            if isinstance(event, InventoryReserved):
+                for sku, quantity in wanted.items():
+                    place = minute, sku
+                    sold[place] = sold.get(place, 0) + quantity
+            else:
                 for sku in event.short:
-                    changes.lost[sku] += wanted.get(sku, 0)
-            case _:
-                continue
-        took = event.decided_at - event.ordered_at
-        changes.latency[bucket(took.total_seconds() * 1000)] += 1
+                    place = minute, sku
+                    lost[place] = lost.get(place, 0) + wanted.get(sku, 0)
+    changes.per_minute = Counter(happened)
+    changes.latency = Counter(decided)
+    changes.users = {place: Counter(some) for place, some in users.items()}
+    changes.outcomes = _moved(facts, before)
     return changes
 
 
-def fact_of(event: Counted) -> tuple[Fact | None, datetime]:
-    """Return what an event tells, and when that was; None for what another event tells as well."""
+def _moved(facts: Mapping[str, int], before: Mapping[str, int]) -> Counter[str]:
+    """Return how many orders more count as each outcome."""
+    changes = Counter(dict.fromkeys((PENDING, *OUTCOMES.values()), 0))
+    moves = Counter((before.get(key, 0), now) for key, now in facts.items())
+    for (was, now), orders in moves.items():
+        changes[outcome(now)] += orders
+        if was:
+            changes[outcome(was)] -= orders
+    changes.pop("", None)
+    return changes
+
+
+def fact_of(event: Counted) -> tuple[int, datetime]:
+    """Return what an event tells, and when that was; 0 for what another event tells as well."""
     match event:
+        case Accepted():
+            return ACCEPTED, event.at
         case InventoryReserved():
-            return Fact.CONFIRMED, event.decided_at
+            return CONFIRMED, event.decided_at
         case InventoryRejected():
-            return None if event.reason == "CANCELLED" else Fact.REJECTED, event.decided_at
+            return 0 if event.reason == "CANCELLED" else REJECTED, event.decided_at
         case OrderCancelled():
-            fact = Fact.EXPIRED if event.cause == "EXPIRED" else Fact.CANCELLED
-            return fact, event.cancelled_at
+            return EXPIRED if event.cause == "EXPIRED" else CANCELLED, event.cancelled_at
         case OrderFulfilled():
-            return Fact.FULFILLED, event.fulfilled_at
+            return FULFILLED, event.fulfilled_at
         case InventoryReleased():
-            return Fact.RELEASED, event.released_at
+            return RELEASED, event.released_at
         case Failed():
-            return Fact.FAILED, event.at
+            return FAILED, event.at
 
 
 @cache
 def outcome(facts: int) -> str:
-    """Return what an order counts as, of which this is known; empty for nothing yet."""
-    greatest = (facts & ~Fact.RELEASED).bit_length()
-    return Fact(1 << greatest - 1).name if greatest else ""
+    """Return what an order counts as, of which this is known; empty for nothing that counts."""
+    greatest = (facts & ~(RELEASED | ACCEPTED)).bit_length()
+    if greatest:
+        return OUTCOMES[1 << greatest - 1]
+    return PENDING if facts & ACCEPTED else ""
 
 
-def bucket(latency_ms: float) -> int:
-    """Return the bucket of a latency; a clock that ran backwards counts as no time at all."""
-    if latency_ms <= LATENCY_MIN_MS:
-        return 0
-    return min(math.ceil(math.log2(latency_ms) * BUCKETS_PER_DOUBLING), BUCKET_MAX)
+def minute_of(at: datetime) -> Minute:
+    """Return the minute of a time."""
+    return int(at.timestamp() // 60)
+
+
+def sell_through(sold: int, lost: int) -> float | None:
+    """Return the share of what was wanted that was sold; None where nothing was.
+
+    In a range, more may have been given back than was sold: then nothing was.
+    """
+    kept = max(sold, 0)
+    return round(kept / (kept + lost), 4) if kept + lost else None
 
 
 def latency_ms(of_bucket: int) -> float:
     """Return the longest latency that a bucket holds."""
     return LATENCY_MIN_MS * 2 ** (of_bucket / BUCKETS_PER_DOUBLING)
+
+
+_EDGES_MS = [latency_ms(of_bucket) for of_bucket in range(BUCKET_MAX)]
+
+
+def bucket(took_ms: float) -> int:
+    """Return the bucket of a latency; a clock that ran backwards counts as no time at all."""
+    return bisect_left(_EDGES_MS, took_ms)
 
 
 def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:

@@ -1,13 +1,16 @@
 """Reads what was decided and counts it, once per order."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import Failed, count
+from orderstream.analytics.rules import Accepted, Failed, count
 from orderstream.analytics.store import CountStore
+from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
+    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
@@ -23,7 +26,8 @@ from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
     """Keep the numbers up to date; `decides` is the consumer group that decides on orders.
 
-    Decisions repeat their order, so that no event has to be joined with another.
+    Decisions repeat their order, so that no event has to be joined with another. `order.created`
+    is read too: without it nobody could say how many orders are PENDING.
     """
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
@@ -35,6 +39,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
     return Stage(
         name="analytics",
         reads={
+            topics.order_created: _accepted,
             topics.inventory_reserved: lambda r: decode_reserved(r.value()),
             topics.inventory_rejected: lambda r: decode_rejected(r.value()),
             topics.inventory_released: lambda r: decode_released(r.value()),
@@ -48,6 +53,14 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
     )
 
 
+def _accepted(record: Record) -> Accepted:
+    order = decode_created(record.value())
+    return Accepted(order.key, order.created_at or from_epoch_ms(record.timestamp()[1]))
+
+
 def _failed(record: Record, decides: str) -> Failed:
     key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
-    return Failed(key, from_epoch_ms(record.timestamp()[1]))
+    user_id = None
+    with suppress(Malformed):  # Which may be why it is dead.
+        user_id = decode_created(record.value()).user_id
+    return Failed(key, from_epoch_ms(record.timestamp()[1]), user_id)

@@ -1,21 +1,43 @@
 """Counts in PostgreSQL."""
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, LiteralString
 
 from psycopg import Connection
 
-from orderstream.analytics.rules import OUTCOMES, Changes, quantile_ms
-from orderstream.contract.envelope import rfc3339
+from orderstream.analytics.ranges import Cut, Range
+from orderstream.analytics.rules import (
+    HAPPENS,
+    OUTCOMES,
+    PENDING,
+    Changes,
+    quantile_ms,
+    sell_through,
+)
+from orderstream.analytics.store import Row
 from orderstream.runtime.database import Database, pg_array
 
-NAMES = tuple(fact.name for fact in OUTCOMES)
+NAMES = tuple(OUTCOMES.values())
 ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing else.
-FACTS = "SELECT order_id, facts FROM counted WHERE order_id = ANY(%s::text[])"
+BLOCK = 64  # Orders of one row (migrations/0003.minutes.sql).
+BATCH_MAX = 4000
+QUARTER = 15  # Minutes.
+NUMBER_MAX = 10**18 - 1  # Of 18 digits: it fits a bigint.
+
+NAMED = "SELECT order_id, facts FROM counted_names WHERE order_id = ANY(%s::text[])"
+BLOCKS = "SELECT block, facts FROM counted_numbers WHERE block = ANY(%s::bigint[])"
+# Locked: `orderstream prune` takes orders out of blocks. In one order, as it does.
+BLOCKS_TO_CHANGE = f"{BLOCKS} ORDER BY block FOR UPDATE"
 REMEMBER = """
-    INSERT INTO counted (order_id, facts) SELECT * FROM unnest(%s::text[], %s::smallint[])
+    INSERT INTO counted_names (order_id, facts) SELECT * FROM unnest(%s::text[], %s::smallint[])
     ON CONFLICT (order_id) DO UPDATE SET facts = excluded.facts
+"""
+REMEMBER_BLOCKS = """
+    INSERT INTO counted_numbers (block, facts) SELECT * FROM unnest(%s::bigint[], %s::bytea[])
+    ON CONFLICT (block) DO UPDATE SET facts = excluded.facts
 """
 PER_OUTCOME = """
     INSERT INTO per_outcome AS c (outcome, orders)
@@ -24,7 +46,8 @@ PER_OUTCOME = """
 """
 PER_MINUTE = """
     INSERT INTO per_minute AS c (minute, outcome, orders)
-    SELECT * FROM unnest(%s::timestamptz[], %s::text[], %s::bigint[]) ORDER BY 1, 2
+    SELECT to_timestamp(m * 60), o, n FROM unnest(%s::bigint[], %s::text[], %s::bigint[])
+        AS given (m, o, n) ORDER BY 1, 2
     ON CONFLICT (minute, outcome) DO UPDATE SET orders = c.orders + excluded.orders
 """
 PER_SKU = """
@@ -32,16 +55,95 @@ PER_SKU = """
     SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) ORDER BY 1
     ON CONFLICT (sku) DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
 """
+
+
+def _adding_skus(table: LiteralString) -> LiteralString:
+    return f"""
+        INSERT INTO {table} AS c (minute, sku, sold, lost)
+        SELECT to_timestamp(m * 60), s COLLATE "C", sold, lost FROM unnest(%s::bigint[],
+            %s::text[], %s::bigint[], %s::bigint[]) AS given (m, s, sold, lost) ORDER BY 1, 2
+        ON CONFLICT (minute, sku)
+            DO UPDATE SET sold = c.sold + excluded.sold, lost = c.lost + excluded.lost
+    """
+
+
+SKU_MINUTE, SKU_QUARTER = _adding_skus("sku_minute"), _adding_skus("sku_quarter")
+USERS_OF_BATCH = """
+    INSERT INTO user_batch (minute, outcome, users, orders)
+    VALUES (to_timestamp(%s * 60), %s, %s::text[], %s::int[])
+"""
 LATENCY = """
     INSERT INTO latency AS c (bucket, orders)
     SELECT * FROM unnest(%s::smallint[], %s::bigint[]) ORDER BY 1
     ON CONFLICT (bucket) DO UPDATE SET orders = c.orders + excluded.orders
 """
-TIMESERIES = """
-    SELECT minute, outcome, orders FROM per_minute
-    WHERE minute >= %s AND minute < %s ORDER BY minute, outcome
+LATENCY_MINUTE = """
+    INSERT INTO latency_minute AS c (minute, bucket, orders)
+    SELECT to_timestamp(m * 60), b, n FROM unnest(%s::bigint[], %s::smallint[], %s::bigint[])
+        AS given (m, b, n) ORDER BY 1, 2
+    ON CONFLICT (minute, bucket) DO UPDATE SET orders = c.orders + excluded.orders
 """
-TOP = "SELECT sku, sold, lost FROM per_sku ORDER BY sold DESC, sku LIMIT %s"
+
+# Reading. A unit is the number of its start among those given, from 1 on: all zones and their
+# changes of clocks are ours (ranges.py), and PostgreSQL only counts.
+_IN = "minute >= %(since)s AND minute < %(until)s"
+_UNIT = "width_bucket(minute, %(starts)s::timestamptz[])"
+HAPPENED = f"SELECT outcome, sum(orders)::bigint FROM per_minute WHERE {_IN} GROUP BY 1"
+TIMESERIES = f"""
+    SELECT {_UNIT}, outcome, sum(orders)::bigint FROM per_minute WHERE {_IN}
+    GROUP BY 1, 2 ORDER BY 1
+"""
+ALL_SKUS = """
+    SELECT sku, sold, lost FROM per_sku WHERE coalesce(sku = %(of)s, true)
+    ORDER BY CASE %(by)s WHEN 'lost' THEN lost ELSE sold END DESC, sku LIMIT %(limit)s
+"""
+
+
+def _skus(table: LiteralString) -> LiteralString:
+    return f"""
+        SELECT sku, sum(sold)::bigint AS sold, sum(lost)::bigint AS lost FROM {table}
+        WHERE {_IN} AND coalesce(sku = %(of)s, true) GROUP BY 1
+        ORDER BY CASE %(by)s WHEN 'lost' THEN sum(lost) ELSE sum(sold) END DESC, sku
+        LIMIT %(limit)s
+    """
+
+
+def _skus_over_time(table: LiteralString) -> LiteralString:
+    return f"""
+        WITH best AS MATERIALIZED ({_skus(table)})
+        SELECT {_UNIT}, sku, sum(m.sold)::bigint, sum(m.lost)::bigint
+        FROM {table} m JOIN best USING (sku) WHERE {_IN} GROUP BY 1, 2 ORDER BY 1, 2
+    """
+
+
+_OF_USERS = f"""
+    FROM user_batch CROSS JOIN LATERAL unnest(users, orders) AS each (user_id, n)
+    WHERE {_IN} AND coalesce(user_id = %(of)s, true)
+"""
+# In the sequence of OUTCOMES.
+_BY_OUTCOME = """
+    coalesce(sum(n) FILTER (WHERE outcome = 'CONFIRMED'), 0)::bigint,
+    coalesce(sum(n) FILTER (WHERE outcome = 'REJECTED'), 0)::bigint,
+    coalesce(sum(n) FILTER (WHERE outcome = 'FAILED'), 0)::bigint,
+    coalesce(sum(n) FILTER (WHERE outcome = 'CANCELLED'), 0)::bigint,
+    coalesce(sum(n) FILTER (WHERE outcome = 'EXPIRED'), 0)::bigint,
+    coalesce(sum(n) FILTER (WHERE outcome = 'FULFILLED'), 0)::bigint
+"""
+_DECIDED = "sum(n) FILTER (WHERE outcome IN ('CONFIRMED', 'REJECTED', 'FAILED'))"
+USERS = f"""
+    SELECT user_id, {_BY_OUTCOME} {_OF_USERS} GROUP BY 1
+    ORDER BY {_DECIDED} DESC NULLS LAST, user_id COLLATE "C" LIMIT %(limit)s
+"""
+USERS_OVER_TIME = f"""
+    WITH best AS MATERIALIZED ({USERS})
+    SELECT {_UNIT}, user_id, {_BY_OUTCOME} {_OF_USERS} AND user_id IN (SELECT user_id FROM best)
+    GROUP BY 1, 2 ORDER BY 1, user_id COLLATE "C"
+"""
+LATENCIES = f"SELECT bucket, sum(orders)::bigint FROM latency_minute WHERE {_IN} GROUP BY 1"
+LATENCIES_OVER_TIME = f"""
+    SELECT {_UNIT}, bucket, sum(orders)::bigint FROM latency_minute WHERE {_IN}
+    GROUP BY 1, 2 ORDER BY 1
+"""
 
 
 class PostgresCounts:
@@ -53,56 +155,254 @@ class PostgresCounts:
     def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        return dict(tx.execute(FACTS, (pg_array(order_keys),)).fetchall())
+        names, blocks = _split(order_keys)
+        found: dict[str, int] = {}
+        if names:
+            found |= tx.execute(NAMED, (pg_array(names),)).fetchall()
+        if blocks:
+            for block, facts in tx.execute(BLOCKS, (pg_array(blocks),)):
+                for slot, key in blocks[block]:
+                    if facts[slot]:
+                        found[key] = facts[slot]
+        return found
 
     def add(self, tx: Connection, changes: Changes) -> None:
         """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
         if not changes.facts:
             return
-        minutes = ((minute, name, orders) for (minute, name), orders in changes.per_minute.items())
-        skus = changes.sold.keys() | changes.lost.keys()
-        _write(tx, REMEMBER, sorted(changes.facts.items()))
+        _remember(tx, changes.facts)
         _write(tx, PER_OUTCOME, changes.outcomes.items())
-        _write(tx, PER_MINUTE, minutes)
-        _write(tx, PER_SKU, ((sku, changes.sold[sku], changes.lost[sku]) for sku in skus))
-        _write(tx, LATENCY, changes.latency.items())
+        _write(
+            tx, PER_MINUTE, ((m, HAPPENS[fact], n) for (m, fact), n in changes.per_minute.items())
+        )
+        sold, lost = changes.sold, changes.lost
+        places = sold.keys() | lost.keys()
+        all_sold, all_lost = _summed(sold), _summed(lost)
+        _write(
+            tx,
+            PER_SKU,
+            ((sku, all_sold[sku], all_lost[sku]) for sku in all_sold.keys() | all_lost.keys()),
+        )
+        _write(tx, SKU_MINUTE, ((*place, sold[place], lost[place]) for place in places))
+        by_quarter = _by_quarter(sold), _by_quarter(lost)
+        _write(
+            tx,
+            SKU_QUARTER,
+            (
+                (*place, by_quarter[0][place], by_quarter[1][place])
+                for place in by_quarter[0].keys() | by_quarter[1].keys()
+            ),
+        )
+        tx.cursor().executemany(
+            USERS_OF_BATCH,
+            [
+                (minute, OUTCOMES[fact], pg_array(orders), pg_array(orders.values()))
+                for (minute, fact), orders in changes.users.items()
+            ],
+        )
+        _write(tx, LATENCY, _summed(changes.latency).items())
+        _write(tx, LATENCY_MINUTE, ((*place, n) for place, n in changes.latency.items()))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Row:
         """See CountStore."""
         with self._database.transaction() as tx:
             outcomes = dict(tx.execute("SELECT outcome, orders FROM per_outcome").fetchall())
             histogram = dict(tx.execute("SELECT bucket, orders FROM latency").fetchall())
+        pending = outcomes.get(PENDING, 0)
         return {
-            "orders": sum(outcomes.values()),
+            "orders": sum(outcomes.values()) - pending,
+            "pending": pending,
             "outcomes": {name: outcomes.get(name, 0) for name in NAMES},
-            "decisionLatencyMs": {
-                "p50": quantile_ms(histogram, 0.5),
-                "p99": quantile_ms(histogram, 0.99),
-            },
+            "decisionLatencyMs": _quantiles(histogram),
         }
 
-    def timeseries(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    def happened(self, of: Range) -> Row:
         """See CountStore."""
         with self._database.transaction() as tx:
-            rows = tx.execute(TIMESERIES, (since, until)).fetchall()
-        minutes: dict[datetime, dict[str, int]] = {}
-        for minute, outcome, orders in rows:
-            minutes.setdefault(minute, dict.fromkeys(NAMES, 0))[outcome] = orders
-        return [
-            {"minute": rfc3339(minute.astimezone(UTC)), "outcomes": outcomes}
-            for minute, outcomes in minutes.items()
+            found = dict(tx.execute(HAPPENED, _place(of)).fetchall())
+            histogram = dict(tx.execute(LATENCIES, _place(of)).fetchall())
+        return _happened(found) | {"decisionLatencyMs": _quantiles(histogram)}
+
+    def timeseries(self, of: Range, cut: Cut, empty: bool = False) -> list[Row]:
+        """See CountStore."""
+        units = self._by_unit(TIMESERIES, of, cut, empty)
+        return [{cut.unit.value: at} | _happened(found) for at, found in units]
+
+    def skus(
+        self, of: Range | None, limit: int, by: str = "sold", sku: str | None = None
+    ) -> list[Row]:
+        """See CountStore."""
+        what = {"of": sku, "by": by, "limit": limit}
+        if of is None:
+            rows = self._read(ALL_SKUS, what)
+        else:
+            rows = self._read(_skus(_skus_of(of)), _place(of) | what)
+        return [_sku(*row) for row in rows]
+
+    def skus_over_time(
+        self, of: Range, cut: Cut, limit: int, by: str = "sold", sku: str | None = None
+    ) -> list[Row]:
+        """See CountStore."""
+        starts = cut.starts(of)
+        place = _place(of, starts) | {"of": sku, "by": by, "limit": limit}
+        rows = self._read(_skus_over_time(_skus_of(of, starts)), place)
+        return [_began(cut, starts, row[0]) | _sku(*row[1:]) for row in rows]
+
+    def users(self, of: Range, limit: int, user_id: str | None = None) -> list[Row]:
+        """See CountStore."""
+        place = _place(of) | {"of": user_id, "limit": limit}
+        return [_user(*row) for row in self._read(USERS, place)]
+
+    def users_over_time(
+        self, of: Range, cut: Cut, limit: int, user_id: str | None = None
+    ) -> list[Row]:
+        """See CountStore."""
+        starts = cut.starts(of)
+        place = _place(of, starts) | {"of": user_id, "limit": limit}
+        rows = self._read(USERS_OVER_TIME, place)
+        return [_began(cut, starts, row[0]) | _user(*row[1:]) for row in rows]
+
+    def funnel(self, of: Range) -> tuple[list[Row], dict[str, int]]:
+        """See CountStore."""
+        with self._database.transaction() as tx:
+            found = dict(tx.execute(HAPPENED, _place(of)).fetchall())
+            now = dict(tx.execute("SELECT outcome, orders FROM per_outcome").fetchall())
+        accepted = found.get("ACCEPTED", 0)
+        steps = [
+            {
+                "step": name,
+                "orders": (orders := found.get(name, 0)),
+                "share": round(orders / accepted, 4) if accepted else None,
+            }
+            for name in ("ACCEPTED", *NAMES)
         ]
+        return steps, {name: now.get(name, 0) for name in (PENDING, *NAMES)}
 
-    def top(self, limit: int) -> list[dict[str, Any]]:
+    def latency(self, of: Range) -> dict[int, int]:
         """See CountStore."""
+        return dict(self._read(LATENCIES, _place(of)))
+
+    def latency_over_time(
+        self, of: Range, cut: Cut, empty: bool = False
+    ) -> list[tuple[str, dict[int, int]]]:
+        """See CountStore."""
+        return self._by_unit(LATENCIES_OVER_TIME, of, cut, empty)
+
+    def _by_unit(
+        self, query: LiteralString, of: Range, cut: Cut, empty: bool
+    ) -> list[tuple[str, dict[Any, int]]]:
+        """Return what a query counts, by what, for each unit."""
+        starts = cut.starts(of)
+        units: dict[int, dict[Any, int]] = {}
+        if empty:
+            units = {unit: {} for unit in range(1, len(starts) + 1)}
+        for unit, what, orders in self._read(query, _place(of, starts)):
+            units.setdefault(unit, {})[what] = orders
+        return [(cut.shown(starts[unit - 1]), found) for unit, found in units.items()]
+
+    def _read(self, query: LiteralString, place: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._database.transaction() as tx:
-            rows = tx.execute(TOP, (limit,)).fetchall()
-        return [{"sku": sku, "sold": sold, "lost": lost} for sku, sold, lost in rows]
+            return tx.execute(query, place).fetchall()
 
 
-def _write(
-    tx: Connection, statement: LiteralString, rows: Iterable[tuple[str | int | datetime, ...]]
-) -> None:
+# Writing -------------------------------------------------------------------------------------
+
+
+def _split(order_keys: Iterable[str]) -> tuple[list[str], dict[int, list[tuple[int, str]]]]:
+    """Tell ids that are whole numbers, by block and with their places there, from others."""
+    names: list[str] = []
+    blocks: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    for key in order_keys:
+        number = _number(key)
+        if number < 0:
+            names.append(key)
+        else:
+            blocks[number // BLOCK].append((number % BLOCK, key))
+    return names, blocks
+
+
+@lru_cache(maxsize=2 * BATCH_MAX)  # Each is asked for twice in a batch.
+def _number(key: str) -> int:
+    """Return the number that a text is written as, or -1; 007 is another order than 7."""
+    try:
+        number = int(key)
+    except ValueError:
+        return -1
+    return number if number <= NUMBER_MAX and str(number) == key else -1
+
+
+def _remember(tx: Connection, facts: Mapping[str, int]) -> None:
+    names, blocks = _split(facts)
+    _write(tx, REMEMBER, ((name, facts[name]) for name in sorted(names)))
+    if not blocks:
+        return
+    held = {
+        block: bytearray(known)
+        for block, known in tx.execute(BLOCKS_TO_CHANGE, (pg_array(sorted(blocks)),))
+    }
+    for block in sorted(blocks):
+        known = held.setdefault(block, bytearray(BLOCK))
+        for slot, key in blocks[block]:
+            known[slot] = facts[key]
+    rows = sorted(held.items())
+    columns = [[block for block, _ in rows], [bytes(known) for _, known in rows]]
+    tx.execute(REMEMBER_BLOCKS, columns)
+
+
+def _summed(counts: Mapping[tuple[int, Any], int]) -> Counter[Any]:
+    """Add up the minutes."""
+    total: Counter[Any] = Counter()
+    for (_, what), number in counts.items():
+        total[what] += number
+    return total
+
+
+def _by_quarter(counts: Mapping[tuple[int, str], int]) -> Counter[tuple[int, str]]:
+    """Add up the minutes of each quarter of an hour."""
+    total: Counter[tuple[int, str]] = Counter()
+    for (minute, what), number in counts.items():
+        total[minute - minute % QUARTER, what] += number
+    return total
+
+
+def _write(tx: Connection, statement: LiteralString, rows: Iterable[Sequence[str | int]]) -> None:
     columns = [pg_array(column) for column in zip(*rows, strict=True)]
     if columns:
         tx.execute(statement, columns)
+
+
+# Reading -------------------------------------------------------------------------------------
+
+
+def _place(of: Range, starts: Iterable[datetime] = ()) -> dict[str, Any]:
+    return {"since": of.since, "until": of.until, "starts": pg_array(starts)}
+
+
+def _skus_of(of: Range, starts: Iterable[datetime] = ()) -> LiteralString:
+    """Return the shortest table that has the range and its units exactly."""
+    edges = (of.since, of.until, *starts)
+    whole = all(at.timestamp() % (QUARTER * 60) == 0 for at in edges)
+    return "sku_quarter" if whole else "sku_minute"
+
+
+def _began(cut: Cut, starts: Sequence[datetime], unit: int) -> Row:
+    return {cut.unit.value: cut.shown(starts[unit - 1])}
+
+
+def _happened(found: Mapping[str, int]) -> Row:
+    return {
+        "accepted": found.get("ACCEPTED", 0),
+        "outcomes": {name: found.get(name, 0) for name in NAMES},
+    }
+
+
+def _sku(sku: str, sold: int, lost: int) -> Row:
+    return {"sku": sku, "sold": sold, "lost": lost, "sellThrough": sell_through(sold, lost)}
+
+
+def _user(user_id: str, *orders: int) -> Row:
+    return {"userId": user_id, "outcomes": dict(zip(NAMES, orders, strict=True))}
+
+
+def _quantiles(histogram: Mapping[int, int]) -> Row:
+    return {"p50": quantile_ms(histogram, 0.5), "p99": quantile_ms(histogram, 0.99)}

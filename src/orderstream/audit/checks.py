@@ -79,8 +79,8 @@ ENDS: LiteralString = """
 # an order of nobody's, and null where nothing is said of it.
 SAYINGS: LiteralString = """
     CREATE TEMP VIEW log_saying AS
-    SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, 0 AS fact,
-        NULL::timestamptz AS at, at AS created_at, NULL::timestamptz AS decided_at,
+    SELECT order_id, ARRAY[topic, partition, "offset"] AS place, 0 AS says, 128 AS fact,
+        at, at AS created_at, NULL::timestamptz AS decided_at,
         coalesce(owner, '') AS owner
     FROM log_input i WHERE topic = 0
     UNION ALL

@@ -45,7 +45,7 @@ TABLES = """
     -- What analytics counts of an order, as it numbers it.
     CREATE TEMP TABLE log_fact (fact int, name text);
     INSERT INTO log_fact VALUES (1, 'FAILED'), (2, 'CONFIRMED'), (4, 'REJECTED'), (8, 'EXPIRED'),
-        (16, 'CANCELLED'), (32, 'FULFILLED'), (64, 'RELEASED');
+        (16, 'CANCELLED'), (32, 'FULFILLED'), (64, 'RELEASED'), (128, 'ACCEPTED');
     CREATE FUNCTION pg_temp.log_facts(facts int) RETURNS text LANGUAGE sql AS
         $$ SELECT string_agg(name, ', ' ORDER BY fact) FROM log_fact WHERE fact & facts <> 0 $$;
     -- Marks on the log: where it ended before the stores were looked at (`early`), and up to where

@@ -1,19 +1,17 @@
 """Events as they happen, over HTTP: server-sent events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
-from orderstream.contract.errors import Malformed
 from orderstream.order_view.feed import Feed
 from orderstream.order_view.packed import is_taken
 from orderstream.order_view.watching import Watching
 from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.described import answer_of
-from orderstream.runtime.web import Problem
+from orderstream.runtime.web import Problem, event_stream
 
 LastEventId = Annotated[
     str | None, Header(max_length=20_000, description="the last id got before: go on behind it")
@@ -44,7 +42,7 @@ def feed_routes(feed: Feed, watching: Watching, page_of: PageOf) -> APIRouter:
     ) -> StreamingResponse:
         packed = is_taken(accept_encoding)
         headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if packed else {})
-        return await _stream(feed.of_all(last_event_id, packed), headers)
+        return await event_stream(feed.of_all(last_event_id, packed), headers)
 
     @routes.get(
         "/api/orders/{order_id:path}/events",
@@ -57,24 +55,6 @@ def feed_routes(feed: Feed, watching: Watching, page_of: PageOf) -> APIRouter:
         page = await page_of(order_id)
         if page is None or owner not in (None, page.get("owner")):
             raise Problem(404, "unknown-order", f"There is no order {order_id} (yet).")
-        return await _stream(watching.of_order(str(page["orderId"]), last_event_id))
+        return await event_stream(watching.of_order(str(page["orderId"]), last_event_id))
 
     return routes
-
-
-async def _stream(
-    events: AsyncIterator[bytes], headers: Mapping[str, str] = MappingProxyType({})
-) -> StreamingResponse:
-    """Answer with a stream; what is wrong at its beginning is still a problem document."""
-    try:
-        first = await anext(events)
-    except Malformed as error:
-        raise Problem(422, "invalid-request", str(error), field=error.field) from None
-
-    async def whole() -> AsyncIterator[Any]:
-        yield first
-        async for part in events:
-            yield part
-
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no", **headers}
-    return StreamingResponse(whole(), media_type="text/event-stream", headers=headers)

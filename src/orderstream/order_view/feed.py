@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from orderstream.contract.errors import Unavailable
 from orderstream.order_view.last_id import decode_positions
-from orderstream.order_view.listener import HEARTBEAT, HEARTBEAT_S, RETRY, CutOff, Listener
 from orderstream.order_view.packed import BEGINNING, pack
+from orderstream.runtime.listener import HEARTBEAT, HEARTBEAT_S, RETRY, CutOff, Listener
 
 BEHIND_MAX_BYTES = 8 << 20  # About 30,000 events: one further behind is cut off, to come again.
 CATCHING_UP_MAX = 4  # At once: each is a process.

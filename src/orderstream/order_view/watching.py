@@ -16,9 +16,9 @@ import structlog
 from orderstream.contract.errors import Unavailable
 from orderstream.order_view.feed_reader import event_of
 from orderstream.order_view.last_id import decode_positions, encode_positions
-from orderstream.order_view.listener import HEARTBEAT, RETRY, CutOff, Listener
 from orderstream.order_view.store import ViewStore
 from orderstream.runtime.clock import monotonic
+from orderstream.runtime.listener import HEARTBEAT, RETRY, CutOff, Listener
 
 LOOK_EVERY_S = 0.05
 LOOK_AT_LEAST_EVERY_S = 1.0

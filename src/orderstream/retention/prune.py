@@ -63,8 +63,29 @@ _FORGET = """
         reservation AS (DELETE FROM inventory.reservation USING gone WHERE order_id = id),
         change AS (DELETE FROM orders.change USING gone WHERE order_id = id),
         notice AS (DELETE FROM notification.notice USING gone WHERE order_id = id),
-        counted AS (DELETE FROM analytics.counted USING gone WHERE order_id = id)
+        counted AS (DELETE FROM analytics.counted_names USING gone WHERE order_id = id),
+        -- Of analytics' blocks of 64 orders (analytics/migrations/0003.minutes.sql) the bytes.
+        numbers AS (
+            SELECT id::bigint / 64 AS block, array_agg(mod(id::bigint, 64)) AS slots
+            FROM gone WHERE id ~ '^(0|[1-9][0-9]{0,17})$' GROUP BY 1
+        ),
+        held AS (
+            SELECT block, facts, slots FROM analytics.counted_numbers JOIN numbers USING (block)
+            ORDER BY block FOR UPDATE OF counted_numbers
+        ),
+        blocks AS (
+            UPDATE analytics.counted_numbers n SET facts = (
+                SELECT string_agg(CASE WHEN slot = ANY(slots) THEN '\\x00'::bytea
+                    ELSE substring(held.facts FROM slot + 1 FOR 1) END, '' ORDER BY slot)
+                FROM generate_series(0, 63) AS slot
+            ) FROM held WHERE n.block = held.block
+        )
     DELETE FROM order_view.orders USING gone WHERE order_id = id
+"""
+_EMPTY_BLOCKS = """
+    DELETE FROM analytics.counted_numbers WHERE facts = decode(repeat('00', 64), 'hex')
+        AND block IN (SELECT id::bigint / 64 FROM unnest(%s::text[]) AS id
+            WHERE id ~ '^(0|[1-9][0-9]{0,17})$')
 """
 # An order's claims go once it has no page any more. A number of a client's own stays taken until
 # the order service has given those around it.
@@ -116,6 +137,7 @@ def prune(
                 started = monotonic()
                 with connection.transaction():
                     connection.execute(_FORGET, (order_ids,))
+                    connection.execute(_EMPTY_BLOCKS, (order_ids,))
                 time.sleep(monotonic() - started)  # Half of the time is for others.
             orders += len(order_ids)
             if progress:

@@ -1,10 +1,21 @@
 """What every service's web app has: health, metrics, problem documents."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import csv
+import io
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -15,10 +26,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 
 from orderstream import __version__
-from orderstream.contract.errors import OutcomeUnknown, Unavailable
+from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
 from orderstream.contract.values import has_control_characters
 from orderstream.runtime.access import caller_of, roles_of
 from orderstream.runtime.described import PROBLEM_JSON, REFUSALS, answer_of, describe_problems
@@ -87,18 +98,59 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def _in_utc(at: datetime) -> datetime:
+async def event_stream(
+    events: AsyncIterator[bytes], headers: Mapping[str, str] = MappingProxyType({})
+) -> StreamingResponse:
+    """Answer with server-sent events; what is wrong at their beginning is a problem document."""
+    try:
+        first = await anext(events)
+    except Malformed as error:
+        raise Problem(422, "invalid-request", str(error), field=error.field) from None
+
+    async def whole() -> AsyncIterator[Any]:
+        yield first
+        async for part in events:
+            yield part
+
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no", **headers}
+    return StreamingResponse(whole(), media_type="text/event-stream", headers=headers)
+
+
+CSV = "text/csv"
+_FORMULA = tuple("=+-@\t\r")  # What makes a spreadsheet compute a cell instead of showing it.
+
+
+def csv_response(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Response:
+    """Return rows as CSV under these names; text that begins like a formula gets a quote."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(names)
+    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return Response(text.getvalue(), media_type=CSV)
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _of_known_years(at: datetime) -> datetime:
     if at.year not in YEARS:
         raise PydanticCustomError(
             "time_range",
             "must be in the years {first} to {last}",
             {"first": YEARS[0], "last": YEARS[-1]},
         )
+    return at
+
+
+def _in_utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
-# A time that a client sends: without a zone it is UTC, and a day more or less never overflows.
-Time = Annotated[datetime, AfterValidator(_in_utc)]
+# A time that a client sends: a day more or less never overflows. Without a zone it is UTC, or
+# that of a place that the request names.
+LocalTime = Annotated[datetime, AfterValidator(_of_known_years)]
+Time = Annotated[LocalTime, AfterValidator(_in_utc)]
 
 
 def foreign_fault(host: bytes | None, origin: bytes | None, *, keyed: bool = False) -> str | None:
