@@ -176,7 +176,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-rewind": _mutation("no rewind after an abort", loop=NoRewind),
     "unknown-is-done": _mutation(
-        "an unknown Kafka commit is taken for done", 101, sink=UnknownCommitTakenForDone
+        "an unknown Kafka commit is taken for done", 1101, sink=UnknownCommitTakenForDone
     ),
     "nothing-held-back": _mutation("a retry's due time is ignored", loop=NothingIsHeldBack),
     "no-generation": _mutation("offsets are sent without the generation", 101, source=NoGeneration),
@@ -187,6 +187,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-tombstone": _mutation("a cancellation before its order is ignored", stock=NoTombstone),
     "no-stock-lock": _mutation("stock is read without a lock", 601, stock=NoStockLock),
-    "no-lock-order": _mutation("SKUs are locked in any order", 6001, stock=NoLockOrder),
+    "no-lock-order": _mutation("SKUs are locked in any order", 12901, stock=NoLockOrder),
     "not-alone": _mutation("cancellations beside decisions", 51, stock=NotAlone),
 }
