@@ -49,10 +49,11 @@ from orderstream.inventory.store import StockStore
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.local.holding import held_back
 from orderstream.notification.api import notice_routes
-from orderstream.notification.channels import Defaults, LogChannel
-from orderstream.notification.configured import channels_of, secrets_of
+from orderstream.notification.channels import Channel, Defaults, LogChannel
+from orderstream.notification.configured import channels_of
 from orderstream.notification.dispatch import Dispatcher
 from orderstream.notification.stage import notification_stage
+from orderstream.notification.store import NoticeStore
 from orderstream.notification.store_postgres import PostgresNotices
 from orderstream.notification.templates import Templates
 from orderstream.order_view.api import view_routes
@@ -78,6 +79,7 @@ from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
+from orderstream.runtime.channels import read_secrets
 from orderstream.runtime.clock import monotonic, utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
@@ -347,25 +349,46 @@ class _Sending:
 
     dispatcher: Dispatcher
     routes: APIRouter
+    notices: NoticeStore
+    names: Sequence[str]
+
+    def start(self) -> None:
+        """Begin to send; what waits for channels that are gone is given up."""
+        if count := self.notices.abandon(self.names):
+            log.warning("messages given up: their channels are not in the settings", count=count)
+        self.dispatcher.start()
+
+    async def ending(self) -> None:
+        """Take no more messages: the service is about to end."""
+        self.dispatcher.ask_to_stop()
 
 
 def sending(settings: Settings, database: Database) -> _Sending:
     """Return what sends messages. Raises ConfigurationError listing every channel at fault."""
     notices = PostgresNotices(database)
     templates = Templates(settings.templates)
+    faults: list[str] = []
     if settings.templates is not None:
-        templates.check()
+        try:
+            templates.check()
+        except ConfigurationError as error:
+            faults += error.faults
     defaults = Defaults(settings.notify_email, settings.notify_phone, settings.notify_locale)
     secret = settings.webhook_secret
-    channels = channels_of(
-        settings.channels(),
-        secrets_of(secret.get_secret_value()) if secret else (),
-        templates,
-        defaults,
-        utc_now,
-        at_once=settings.notify_at_once,
-        allow_private=settings.webhook_allow_private,
-    )
+    channels: list[Channel] = []
+    try:
+        channels = channels_of(
+            settings.channels(),
+            read_secrets(secret.get_secret_value()) if secret else (),
+            templates,
+            defaults,
+            utc_now,
+            allow_private=settings.webhook_allow_private,
+        )
+    except ConfigurationError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigurationError(*faults)
     dispatcher = Dispatcher(
         notices,
         channels,
@@ -375,7 +398,8 @@ def sending(settings: Settings, database: Database) -> _Sending:
         worker=settings.worker,
     )
     by_name = {channel.name: channel for channel in channels}
-    return _Sending(dispatcher, notice_routes(notices, by_name, templates, utc_now))
+    routes = notice_routes(notices, by_name, templates, utc_now)
+    return _Sending(dispatcher, routes, notices, list(by_name))
 
 
 def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:
@@ -539,7 +563,7 @@ def serve_stage(name: str, settings: Settings) -> int:
     def prepared() -> None:
         prepare(settings, name)
         if beside is not None:
-            beside.dispatcher.start()
+            beside.start()
 
     background = Background(prepared, lambda: stage_loop(parts.stage, settings, database, metrics))
     without = hint_checks(hints)
@@ -548,9 +572,8 @@ def serve_stage(name: str, settings: Settings) -> int:
         without["channels"] = beside.dispatcher.check
         routes.append(beside.routes)
     port = settings.port(name)
-    code = _serve_loop(
-        name, settings, port, database, background, metrics, routes, without, parts.ending
-    )
+    ending = parts.ending if beside is None else beside.ending
+    code = _serve_loop(name, settings, port, database, background, metrics, routes, without, ending)
     if beside is not None:
         beside.dispatcher.stop()
     database.close()

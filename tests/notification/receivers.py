@@ -117,7 +117,11 @@ def web_server(port: int = 0, certificate: Any = None) -> Generator[Hooks]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # The sender was killed in the middle of it.
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, more = hooks.take(headers, body)
             if status == 0:

@@ -1,17 +1,17 @@
 """Apprise to a real server: its JSON service, which posts what an SMS gateway would be sent."""
 
+import socket
+import threading
 from urllib.parse import urlsplit
 
 import pytest
 
 from orderstream.contract.values import Contact
-from orderstream.notification import channel_apprise
 from orderstream.notification.channel_apprise import AppriseChannel
 from orderstream.notification.channels import Defaults
 from orderstream.notification.rules import Kind, NotSent, Result, Sent, Skipped, message
 from orderstream.notification.templates import Templates, sample
 from tests.builders import NOON, an_order, reserved
-from tests.notification import receivers
 from tests.notification.conftest import DEFAULTS, TEMPLATES, an_intent
 from tests.notification.receivers import Gateway, bad_server
 
@@ -49,17 +49,24 @@ class TestAMessage:
         gateway.status = 500
         found = send(f"json://127.0.0.1:{gateway.port}/")
         assert isinstance(found, NotSent)
-        assert (found.busy, found.unknown, found.final) == (True, False, False)
+        assert (found.busy, found.unknown, found.final) == (False, False, False)
         assert "500" in found.why
 
-    def test_that_is_not_answered_in_time_may_have_arrived(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(channel_apprise, "SEND_TIMEOUT_S", 0.3)
-        with bad_server(receivers.says_nothing) as port:
-            found = send(f"json://127.0.0.1:{port}/")
-        assert isinstance(found, NotSent)
-        assert found.unknown
+    def test_of_one_that_hangs_holds_up_no_other(self, gateway: Gateway) -> None:
+        over = threading.Event()
+
+        def hang(_: socket.socket) -> None:
+            over.wait(60)
+
+        with bad_server(hang) as port:
+            url = f"json://127.0.0.1:{port}/?rto=60"
+            stuck = [threading.Thread(target=send, args=(url,), daemon=True) for _ in range(12)]
+            for thread in stuck:
+                thread.start()
+            assert send(f"json://127.0.0.1:{gateway.port}/") == Sent()
+            over.set()
+        for thread in stuck:
+            thread.join(70)
 
 
 class TestAnAddress:

@@ -4,8 +4,8 @@ import pytest
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.notification.channel_mail import MailChannel
-from orderstream.notification.configured import channels_of, secrets_of
-from orderstream.runtime.channels import read_named
+from orderstream.notification.configured import channels_of
+from orderstream.runtime.channels import read_named, read_secrets
 from orderstream.runtime.clock import utc_now
 from tests.notification.conftest import DEFAULTS, TEMPLATES
 from tests.notification.receivers import SECRET
@@ -17,11 +17,10 @@ def made(notify: str, webhooks: str | None = None) -> list[object]:
     return list(
         channels_of(
             read_named(notify, webhooks),
-            secrets_of(SECRET),
+            read_secrets(SECRET),
             TEMPLATES,
             DEFAULTS,
             utc_now,
-            at_once=4,
             allow_private=False,
         )
     )
@@ -55,7 +54,16 @@ class TestNames:
             ("log", "https://a.bb/1,https://a.bb/2", "called webhook-a.bb"),
             ("log", "ftp://secret@a.bb", "not http:// or https://"),
             ("log", "log", "names no address"),
-            ("log", "https://[::1", "no address that can be read"),
+            ("log", "https://[::1", "is not https://HOST"),
+            ("log", "https://a.bb:99999/", "is not https://HOST"),
+            ("log", "https://user:secret@a.bb/", "is not https://HOST"),
+            ("log", "https://a..bb/", "is not https://HOST"),
+            ("log", "https:///x", "is not https://HOST"),
+            ("log", "https://a.bb/x y", "is not https://HOST"),
+            ("log", "https://[::1]/", "needs a name"),
+            ("json://a/?to=x,SMS=json://b/", None, "number 2 needs a name"),
+            ("json://a/,sms_de=json://b/", None, "number 2 needs a name"),
+            ("json://a/,JSON://b/", None, "two channels are called json"),
         ],
     )
     def test_that_would_be_unclear_are_refused(
@@ -81,6 +89,24 @@ class TestAMailAddress:
         assert not mail.personal
 
 
+class TestMailToNobodyInParticular:
+    @pytest.mark.parametrize(
+        "target",
+        [
+            *(
+                "to=staff",
+                "to={mail}",
+                "to={phone}@sms.example.com",
+                "to={email},staff@example.com",
+            ),
+            *("from={email}&to={email}", "to=a@example.com&cc=b@example.com"),
+        ],
+    )
+    def test_is_refused_at_the_start(self, target: str) -> None:
+        with pytest.raises(ConfigurationError, match="ORDERSTREAM_NOTIFY: mailto: "):
+            made(f"mailto://smtp.example.com?from=shop@example.com&{target}")
+
+
 class TestAFault:
     def test_names_every_channel_at_fault_and_no_address(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
@@ -91,5 +117,5 @@ class TestAFault:
 
     def test_of_a_secret_does_not_repeat_it(self) -> None:
         with pytest.raises(ConfigurationError, match="ORDERSTREAM_WEBHOOK_SECRET") as refused:
-            secrets_of("whsec_tooshort")
+            read_secrets("whsec_tooshort")
         assert "tooshort" not in str(refused.value)

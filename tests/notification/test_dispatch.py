@@ -1,11 +1,13 @@
 """The dispatcher between a real store and channels that take, refuse, hang and die."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from orderstream.contract.errors import Unavailable
 from orderstream.notification.dispatch import Dispatcher
@@ -50,7 +52,7 @@ class Scripted:
             with self._lock:
                 self.at_once -= 1
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Nothing is held."""
 
 
@@ -159,6 +161,48 @@ class TestMessages:
         rows = notices.find(None, None, "mail", 9)
         assert sum(row.get("doubtful", 0) for row in rows) == 3
 
+    def test_what_a_server_said_is_kept_with_them_and_not_logged(
+        self,
+        database: Database,
+        notices: PostgresNotices,
+        run: Callable[..., Dispatcher],
+    ) -> None:
+        said = "550 5.1.1 <ada@example.com>: unknown\x00\n" + "x" * 5000
+        intend(database, 1, "mail")
+        with structlog.testing.capture_logs() as logged:
+            dispatcher = run(Scripted("mail", lambda _: NotSent(why=said, final=True, busy=True)))
+            until(lambda: states(notices, "mail") == {"FAILED": 1})
+        (row,) = notices.find(None, None, "mail", 9)
+        assert row["why"].startswith("550 5.1.1 <ada@example.com>: unknown")
+        assert len(row["why"]) == 500
+        assert logged
+        assert "ada@" not in str(logged)
+        with pytest.raises(Unavailable) as ill:
+            dispatcher.check()
+        assert "ada@" not in str(ill.value)
+
+    def test_one_that_cannot_be_written_down_does_not_hold_up_the_others(
+        self,
+        database: Database,
+        notices: PostgresNotices,
+        run: Callable[..., Dispatcher],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("orderstream.notification.rules.shortened", lambda why: why)
+        intend(database, 5, "mail")
+        refused = NotSent(why="no\x00", final=True)
+        run(Scripted("mail", lambda i: refused if i.event_id == "3:x" else Sent()))
+        until(lambda: states(notices, "mail") == {"SENT": 4, "FAILED": 1})
+
+    def test_that_this_version_cannot_read_is_given_up(
+        self, database: Database, notices: PostgresNotices, run: Callable[..., Dispatcher]
+    ) -> None:
+        intend(database, 3, "mail")
+        with database.transaction() as tx:
+            tx.execute("""UPDATE notice SET message = '{"kind":"new"}' WHERE event_id = '1:x'""")
+        run(Scripted("mail"))
+        until(lambda: states(notices, "mail") == {"SENT": 2, "FAILED": 1})
+
     def test_a_channel_that_raises_loses_none(
         self, database: Database, notices: PostgresNotices, run: Callable[..., Dispatcher]
     ) -> None:
@@ -180,8 +224,16 @@ class TestAChannel:
         mail = Scripted("mail")
         run(mail, rate=5.0)
         until(lambda: len(mail.got) >= 3)
-        assert mail.at_once_max == 1
         assert len(mail.got) < 50
+
+    def test_that_is_slow_is_used_as_often_as_its_rate_lets(
+        self, database: Database, notices: PostgresNotices, run: Callable[..., Dispatcher]
+    ) -> None:
+        intend(database, 20, "mail")
+        mail = Scripted("mail", lambda _: time.sleep(0.4) or Sent())
+        run(mail, rate=50.0, at_once=4)
+        until(lambda: states(notices, "mail") == {"SENT": 20})
+        assert mail.at_once_max > 1
 
     def test_that_is_gone_is_silenced_and_says_so(
         self, database: Database, notices: PostgresNotices, run: Callable[..., Dispatcher]
@@ -192,7 +244,7 @@ class TestAChannel:
         until(lambda: states(notices, "hook") == {"FAILED": 10})
         assert len(hook.got) == 1
         assert notices.silenced() == {"hook": "410"}
-        with pytest.raises(Unavailable, match=r"hook: .*410"):
+        with pytest.raises(Unavailable, match="hook: it does not get on"):
             dispatcher.check()
 
     def test_that_is_busy_is_left_alone_for_a_while(
@@ -204,6 +256,43 @@ class TestAChannel:
         run(busy, quick, at_once=1)
         until(lambda: states(notices, "quick") == {"SENT": 20})
         assert len(busy.got) == 1
+
+    def test_many_that_fail_together_are_one_failure(
+        self, database: Database, run: Callable[..., Dispatcher]
+    ) -> None:
+        met = threading.Barrier(4)
+
+        def away(_: Intent) -> Result:
+            met.wait(30)
+            return NotSent(why="away", busy=True)
+
+        intend(database, 4, "mail")
+        mail = Scripted("mail", away)
+        began = time.monotonic()
+        run(mail)
+        until(lambda: len(mail.got) == 8)  # It was left alone for one second, not for eight.
+        assert time.monotonic() - began < 8
+
+    def test_whose_store_is_away_for_a_moment_is_silenced_all_the_same(
+        self,
+        database: Database,
+        notices: PostgresNotices,
+        run: Callable[..., Dispatcher],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        silence, tried = notices.silence, list[str]()
+
+        def fails_once(channel: str, why: str) -> None:
+            tried.append(channel)
+            if len(tried) == 1:
+                raise Unavailable("away")
+            silence(channel, why)
+
+        monkeypatch.setattr(notices, "silence", fails_once)
+        intend(database, 1, "hook")
+        run(Scripted("hook", lambda _: NotSent(why="410", gone=True)))
+        until(lambda: notices.silenced() == {"hook": "410"})
+        until(lambda: states(notices, "hook") == {"FAILED": 1})
 
     def test_of_the_customers_own_skips_who_opted_out(
         self, database: Database, notices: PostgresNotices, run: Callable[..., Dispatcher]
@@ -229,6 +318,14 @@ class TestAChannel:
 
 
 class TestStopping:
+    def test_before_the_start_and_twice_does_nothing(self, notices: PostgresNotices) -> None:
+        dispatcher = Dispatcher(notices, [Scripted("mail")], SOON, at_once=1)
+        dispatcher.stop()
+        dispatcher.start()
+        dispatcher.start()
+        dispatcher.stop()
+        dispatcher.stop()
+
     def test_writes_down_what_is_under_way(
         self, database: Database, notices: PostgresNotices
     ) -> None:

@@ -71,7 +71,7 @@ def confirmed(settings: Settings, number: int) -> Output:
     "count",
     [pytest.param(600, id="short"), pytest.param(10_000, id="long", marks=pytest.mark.chaos)],
 )
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_none_is_missing_and_doubles_are_those_that_nobody_could_know_of(
     count: int,
     settings_of: SettingsOf,

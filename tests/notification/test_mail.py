@@ -1,8 +1,10 @@
 """Mail to a real server, with TLS and sign-in, and to servers at fault."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -35,8 +37,17 @@ def server(port: int = PORT, **more: Any) -> Server:
 
 
 def send(intent: Intent, to: Server | None = None, defaults: Defaults = DEFAULTS) -> Result:
-    with closing(MailChannel("mail", to or server(), TEMPLATES, defaults)) as channel:
+    with opened(to or server(), defaults) as channel:
         return channel.send(intent)
+
+
+@contextmanager
+def opened(to: Server, defaults: Defaults = DEFAULTS) -> Generator[MailChannel]:
+    channel = MailChannel("mail", to, TEMPLATES, defaults)
+    try:
+        yield channel
+    finally:
+        channel.let_go()
 
 
 def said_to(contact: Contact, number: int = 1) -> Message:
@@ -100,7 +111,7 @@ class TestAMail:
         assert box.mails == []
 
     def test_one_connection_carries_many(self, box: Mailbox) -> None:
-        with closing(MailChannel("mail", server(), TEMPLATES, DEFAULTS)) as channel:
+        with opened(server()) as channel:
             results = [channel.send(an_intent(number)) for number in range(250)]
         assert set(results) == {Sent()}
         assert len(box.ids) == 250
@@ -154,11 +165,28 @@ class TestAServerAtFault:
 
     def test_a_refusal_leaves_the_connection_good_for_the_next(self, box: Mailbox) -> None:
         box.refuses_recipient = lambda to: "550 unknown" if to.startswith("no") else None
-        with closing(MailChannel("mail", server(), TEMPLATES, DEFAULTS)) as channel:
+        with opened(server()) as channel:
             refused = channel.send(an_intent(1, said_to(Contact(email="no@example.com"))))
             assert isinstance(refused, NotSent)
             assert refused.final
             assert channel.send(an_intent(2)) == Sent()
+
+    def test_that_takes_its_time_for_its_last_answer_is_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("orderstream.notification.channel_mail.SEND_TIMEOUT_S", 0.3)
+        with bad_server(_takes_its_time) as port:
+            assert send(an_intent(), server(port)) == Sent()
+
+    def test_a_password_that_cannot_be_said_is_told(
+        self, certificates: Certificates, trusted: Path
+    ) -> None:
+        del trusted
+        with mail_server(PORT, certificates):
+            found = send(an_intent(), server(secure="starttls", user="ada", password="pässword"))
+        assert isinstance(found, NotSent)
+        assert not found.unknown
+        assert "pässword" not in found.why
 
     def test_that_hangs_up_behind_the_last_dot_may_have_it(self) -> None:
         found = send_to(_takes_all_and_hangs_up)
@@ -180,7 +208,19 @@ def send_to(speak: Any) -> NotSent:
     return found
 
 
+def _takes_its_time(connection: socket.socket) -> None:
+    _takes_all(connection)
+    time.sleep(0.8)
+    connection.sendall(b"250 kept\r\n")
+    connection.recv(1000)
+
+
 def _takes_all_and_hangs_up(connection: socket.socket) -> None:
+    _takes_all(connection)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _takes_all(connection: socket.socket) -> None:
     connection.sendall(b"220 test\r\n")
     lines = connection.makefile("rb")
     in_data = False
@@ -193,7 +233,6 @@ def _takes_all_and_hangs_up(connection: socket.socket) -> None:
             connection.sendall(b"354 go on\r\n")
         else:
             connection.sendall(b"250 ok\r\n")
-    connection.shutdown(socket.SHUT_RDWR)
 
 
 def _hangs_up_at_once(connection: socket.socket) -> None:

@@ -71,6 +71,12 @@ class TestTheShopsOwn:
         with pytest.raises(BadTemplate):
             templates.render(sample(Kind.FAILED), "en")
 
+    def test_is_looked_at_for_every_reason(self, tmp_path: Path) -> None:
+        other = "{% if reason == 'OUT_OF_STOCK' %}ok{% else %}{{ nobody }}{% endif %}"
+        self.write(tmp_path, "en/rejected.txt", "x", other)
+        with pytest.raises(ConfigurationError, match="nobody"):
+            Templates(tmp_path).check()
+
     @staticmethod
     def write(folder: Path, name: str, subject: str, text: str) -> None:
         path = folder / name

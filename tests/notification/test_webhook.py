@@ -2,24 +2,24 @@
 
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from orderstream.contract.errors import Malformed
+from orderstream.contract.errors import ConfigurationError
 from orderstream.contract.values import Contact
 from orderstream.notification.channel_webhook import (
     WebhookChannel,
     is_public,
     payload,
-    read_secret,
     retry_after_s,
 )
 from orderstream.notification.rules import Kind, NotSent, Result, Sent, message
 from orderstream.notification.store import Intent
+from orderstream.runtime.channels import read_secrets
 from orderstream.runtime.clock import utc_now
 from tests.builders import NOON, an_order, rejected
 from tests.notification import receivers
@@ -31,15 +31,22 @@ OTHER = "whsec_" + "A" * 32
 
 
 def channel(address: str, *secrets: str, allow_private: bool = True, **more: Any) -> WebhookChannel:
-    keys = [read_secret(secret) for secret in secrets or (SECRET,)]
-    return WebhookChannel(
-        "hook", address, keys, utc_now, connections=2, allow_private=allow_private, **more
-    )
+    keys = read_secrets(",".join(secrets or (SECRET,)))
+    return WebhookChannel("hook", address, keys, utc_now, allow_private=allow_private, **more)
 
 
 def send(address: str, intent: Intent | None = None, **more: Any) -> Result:
-    with closing(channel(address, **more)) as hook:
+    with opened(address, **more) as hook:
         return hook.send(intent or an_intent())
+
+
+@contextmanager
+def opened(address: str, *secrets: str, **more: Any) -> Generator[WebhookChannel]:
+    hook = channel(address, *secrets, **more)
+    try:
+        yield hook
+    finally:
+        hook.let_go()
 
 
 def not_sent(address: str, **more: Any) -> NotSent:
@@ -75,12 +82,12 @@ class TestAWebhook:
         assert "ada@" not in str(hooks.got)
 
     def test_is_signed_with_both_secrets_while_one_is_replaced(self, hooks: Hooks) -> None:
-        with closing(channel(hooks.address, OTHER, SECRET)) as hook:
+        with opened(hooks.address, OTHER, SECRET) as hook:
             assert hook.send(an_intent()) == Sent()
         assert hooks.faults == []
 
     def test_with_another_secret_is_refused(self, hooks: Hooks) -> None:
-        with closing(channel(hooks.address, OTHER)) as hook:
+        with opened(hooks.address, OTHER) as hook:
             assert isinstance(hook.send(an_intent()), NotSent)
         assert len(hooks.faults) == 1
 
@@ -113,7 +120,7 @@ class TestAnAnswer:
         assert not_sent(hooks.address).gone
 
     def test_that_says_when_to_come_back_is_believed(self, hooks: Hooks) -> None:
-        hooks.answer = lambda _: (429, {"retry-after": "77"})
+        hooks.answer = lambda _: (429, {"Retry-After": "77"})
         found = not_sent(hooks.address)
         assert (found.busy, found.after_s) == (True, 77)
 
@@ -127,6 +134,7 @@ class TestAnAnswer:
             (b"soon", None),
             (b"-5", None),
             (b"\xb2", None),
+            (b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
             (None, None),
         ],
     )
@@ -134,6 +142,17 @@ class TestAnAnswer:
         self, said: bytes | None, seconds: float | None
     ) -> None:
         assert retry_after_s(said, NOON) == seconds
+
+    @pytest.mark.parametrize("status", [200, 410])
+    def test_counts_by_its_status_whatever_becomes_of_its_body(self, status: int) -> None:
+        def speak(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 99\r\n\r\nhalf" % status)
+            connection.shutdown(socket.SHUT_RDWR)
+
+        with bad_server(speak) as port:
+            found = send(f"http://127.0.0.1:{port}/")
+        assert found == Sent() if status == 200 else isinstance(found, NotSent) and found.gone
 
     def test_that_breaks_off_may_have_been_a_success(self, hooks: Hooks) -> None:
         hooks.answer = lambda _: (0, {})
@@ -187,6 +206,16 @@ class TestAPrivateAddress:
     def test_is_known_in_every_disguise(self, address: str) -> None:
         assert not is_public(address)
 
+    @pytest.mark.parametrize(
+        "address",
+        [
+            *("fec0::1", "64:ff9b:1::a00:1", "::127.0.0.1", "::ffff:0:127.0.0.1", "3fff::1"),
+            *("5f00::1", "2001:db8::1", "100::1"),
+        ],
+    )
+    def test_nor_is_one_that_was_set_aside(self, address: str) -> None:
+        assert not is_public(address)
+
     @pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "64:ff9b::8.8.8.8"])
     def test_a_public_one_is_none(self, address: str) -> None:
         assert is_public(address)
@@ -210,12 +239,12 @@ class TestAPrivateAddress:
 
 class TestASecret:
     def test_is_bytes_in_base64(self) -> None:
-        assert len(read_secret(SECRET)) == 24
+        assert [len(key) for key in read_secrets(f"{SECRET}, {OTHER}")] == [24, 24]
 
     @pytest.mark.parametrize("text", ["", "whsec_", "whsec_AAAA", "AAAA" * 8, "whsec_!!!!" * 8])
     def test_that_is_none_is_refused_and_not_repeated(self, text: str) -> None:
-        with pytest.raises(Malformed) as refused:
-            read_secret(text)
+        with pytest.raises(ConfigurationError) as refused:
+            read_secrets(text)
         assert text.removeprefix("whsec_") in ("", "AAAA") or text not in str(refused.value)
 
 

@@ -39,7 +39,13 @@ class TestAContact:
         [
             *("", "ada", "ada@", "@example.com", "ada@example", "a b@example.com"),
             *("ada@example.com\nBcc: x@y.zz", "ada@example.com,eve@example.com", "<a@b.cc>"),
-            *("ada@exa mple.com", "ada@b.cc\n", f"{'a' * 250}@b.cc", "ада@пример.рф"),
+            *(
+                "ada@exa mple.com",
+                "ada@b.cc\n",
+                "=?utf-8?q?a=40b.cc?=@c.dd",
+                f"{'a' * 250}@b.cc",
+                "ада@пример.рф",
+            ),
         ],
     )
     def test_an_address_that_is_none_or_several(self, email: str) -> None:
@@ -124,3 +130,4 @@ class TestAPause:
 
     def test_is_as_long_as_the_channel_says(self) -> None:
         assert pause_s(NotSent(why="", busy=True, after_s=300), 1) == 300
+        assert pause_s(NotSent(why="", busy=True, after_s=86_400), 1) == 600

@@ -206,6 +206,26 @@ class TestSending:
         assert notices.retry_all(None, 10) == 1
         assert [i.event_id for i in notices.claim("mail", 9, 60)] == [ids[3]]
 
+    def test_what_waits_for_a_channel_that_is_gone_is_given_up(
+        self, notices: PostgresNotices, database: Database
+    ) -> None:
+        notices.claim("hook", 2, 60)
+        assert notices.abandon(["mail"]) == 3  # What somebody has in hand is still theirs.
+        assert set(stands(database, "mail").values()) == {"PENDING"}
+        assert sorted(stands(database, "hook").values()) == ["FAILED"] * 3 + ["SENDING"] * 2
+
+    def test_who_lives_keeps_what_he_has_in_hand(self, notices: PostgresNotices) -> None:
+        notices.claim("mail", 2, 0, worker=1)
+        notices.renew("mail", 60, worker=1)
+        assert len(notices.claim("mail", 9, 60, worker=2)) == 3
+        assert notices.resume("mail", worker=1) == 2
+        notices.renew("mail", 60, worker=1)  # Of what nobody has in hand, nothing is kept.
+        assert [i.doubtful for i in notices.claim("mail", 9, 60)] == [1, 1]
+
+    def test_says_who_opted_out(self, notices: PostgresNotices) -> None:
+        notices.opt_out("42", NOON)
+        assert {intent.opted_out for intent in notices.claim("mail", 9, 60)} == {True}
+
     def test_is_found_by_state(self, notices: PostgresNotices) -> None:
         taken = notices.claim("mail", 2, 60)
         notices.settle([(taken[0], Verdict(State.FAILED, "no"))])

@@ -97,8 +97,11 @@ def retry(
     with api_of("notification", settings.load()) as api:
         if everything:
             options = {} if channel is None else {"params": {"channel": channel}}
-            answer = api.send("POST", "/api/notifications:retry", **options)
-            retried = api.read(answer)["retried"]
+            more = True
+            while more:  # So many thousand at a time.
+                answer = api.send("POST", "/api/notifications:retry", **options)
+                more = api.read(answer)["retried"]
+                retried += more
         for notice in notices or ():
             try:
                 api.send("POST", f"/api/notifications/{in_path(notice)}/retry")
@@ -122,7 +125,7 @@ def channels(as_json: AsJson = False) -> None:
     if as_json:
         print_json_lines(found)
         return
-    waiting = ("PENDING", "SENDING", "FAILED", "SKIPPED")
+    waiting = ("PENDING", "SENDING", "FAILED")
     print_table(
         ("channel", *(name.lower() for name in waiting), "state"),
         ((c["name"], *(c["unsent"].get(name, 0) for name in waiting), _state(c)) for c in found),

@@ -28,8 +28,8 @@ Sku = Annotated[str, text(SKU_LENGTH_MAX)]
 Id = Annotated[int, Meta(ge=-NUMBER_MAX, le=NUMBER_MAX)] | Annotated[str, text(ID_LENGTH_MAX)]
 
 
-# An address as HTML's forms take it: one, and nothing that could make it several or another.
-EMAIL = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"
+# As HTML's forms take it, but for `=?`, which begins an encoded word: one address, and no other.
+EMAIL = r"^[A-Za-z0-9.!#$%&'*+/^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"
 EMAIL_LENGTH_MAX = 254  # RFC 5321.
 PHONE = r"^\+[1-9][0-9]{6,14}$"  # E.164.
 LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"  # BCP 47: tr, pt-BR, zh-Hant-TW.

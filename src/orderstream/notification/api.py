@@ -13,6 +13,7 @@ from orderstream.notification.channels import Channel
 from orderstream.notification.rules import Kind, NotSent, Sent, State, message_with
 from orderstream.notification.store import Intent, NoticeStore
 from orderstream.notification.templates import BadTemplate, Templates, sample
+from orderstream.runtime.channels import LOG
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.web import Problem, json_response
 
@@ -95,7 +96,10 @@ def notice_routes(
         at = clock()
         said = message_with(sample(Kind.CONFIRMED), contact, at)
         mark = rfc3339(at.astimezone(UTC))
-        result = channel.send(Intent(f"test:{mark}", name, None, "A test.", said, 1, 0, at))
+        try:
+            result = channel.send(Intent(f"test:{mark}", name, None, "A test.", said, 1, 0, at))
+        finally:
+            channel.let_go()
         if isinstance(result, Sent):
             return json_response({"name": name, "result": "SENT"})
         unknown = isinstance(result, NotSent) and result.unknown
@@ -129,6 +133,9 @@ def notice_routes(
     @routes.post("/api/notifications/{notice:path}/retry", summary="Send one again")
     def retry(notice: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         event_id, _, channel = notice.rpartition(":")
+        if channel not in channels and channel != LOG:
+            said = f"The channel {channel} is not in the settings: nothing would send it."
+            raise Problem(409, "not-in-use", said)
         before = store.retry(event_id, channel)
         if before is None:
             raise Problem(404, "unknown-notification", f"There is no notification {notice}.")

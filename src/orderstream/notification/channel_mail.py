@@ -5,6 +5,7 @@ among them); the sending is ours, because a message that is sent again must have
 `Message-ID`, and because Apprise does not tell a refusal from what nobody knows (decision 0018).
 """
 
+import re
 import smtplib
 import ssl
 import threading
@@ -25,6 +26,8 @@ from orderstream.notification.templates import BadTemplate, Templates
 from orderstream.runtime.clock import monotonic
 
 IDLE_MAX_S = 20.0  # Servers end a connection that says nothing after a while.
+LAST_ANSWER_TIMEOUT_S = 300.0
+_AT_A_LINES_START = re.compile(rb"(?m)^\.")
 MESSAGES_MAX = 100  # Of one connection, as many servers have it.
 
 
@@ -52,10 +55,6 @@ class _Connection:
     def is_fresh(self) -> bool:
         return self.sent < MESSAGES_MAX and monotonic() - self.used_at < IDLE_MAX_S
 
-    def close(self) -> None:
-        with suppress(smtplib.SMTPException, OSError):
-            self.smtp.quit()
-
 
 class MailChannel:
     """Sends mail in the customer's language, as text and HTML."""
@@ -69,7 +68,6 @@ class MailChannel:
         self._templates = templates
         self._defaults = defaults
         self._own = threading.local()
-        self._all: set[_Connection] = set()
 
     def send(self, intent: Intent) -> Result:
         """See Channel."""
@@ -79,20 +77,25 @@ class MailChannel:
             return NO_EMAIL
         try:
             mail = self._mail(intent, to, contact.locale or self._defaults.locale)
+            written = mail.as_bytes(policy=policy.SMTP)
         except (BadTemplate, ValueError) as error:  # ValueError: a header that cannot be written.
             return NotSent(why=str(error), final=True)
         try:
             connection = self._connection()
         except smtplib.SMTPAuthenticationError as error:
             return NotSent(why=f"signing in: {_said(error)}", busy=True)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, smtplib.SMTPException, ValueError) as error:  # ValueError: no ASCII.
             return NotSent(why=f"connecting: {_said(error)}", busy=True)
-        return self._hand_in(connection, to, mail.as_bytes(policy=policy.SMTP))
+        return self._hand_in(connection, to, written)
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """See Channel."""
-        for connection in list(self._all):
-            self._drop(connection)
+        held: _Connection | None = getattr(self._own, "connection", None)
+        if held is not None:
+            self._own.connection = None
+            with suppress(smtplib.SMTPException, OSError):
+                held.smtp.quit()
+            held.smtp.close()
 
     def _mail(self, intent: Intent, to: tuple[str, ...], locale: str) -> EmailMessage:
         rendered = self._templates.render(intent.message, locale)
@@ -101,7 +104,7 @@ class MailChannel:
         mail["Message-ID"] = f"<{message_id(intent.event_id, self.name)}@{domain}>"
         mail["Date"] = format_datetime(intent.created_at)
         mail["From"] = Address(self._server.sender_name, addr_spec=self._server.sender)
-        mail["To"] = ", ".join(to)
+        mail["To"] = [Address(addr_spec=address) for address in to]
         mail["Subject"] = rendered.subject
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies.
         mail.set_content(rendered.text)
@@ -110,22 +113,27 @@ class MailChannel:
         return mail
 
     def _hand_in(self, connection: _Connection, to: tuple[str, ...], mail: bytes) -> Result:
-        """Say it step by step: until the last dot has gone out, a lost connection lost nothing."""
+        """Say it step by step: until its last dot has gone out, a lost connection lost nothing."""
         smtp = connection.smtp
         under_way = False
         try:
             _expect(*smtp.mail(self._server.sender), 250)
             for address in to:
                 _expect(*smtp.rcpt(address), 250, 251)
+            _expect(*smtp.docmd("DATA"), 354)
             under_way = True
-            _expect(*smtp.data(mail), 250)
+            # Who ends it now may be sent it twice: RFC 5321, 4.5.3.2.6 has clients wait 10 min.
+            _wait_at_most(smtp, LAST_ANSWER_TIMEOUT_S)
+            smtp.send(_AT_A_LINES_START.sub(b"..", mail) + b".\r\n")
+            _expect(*smtp.getreply(), 250)
+            _wait_at_most(smtp, SEND_TIMEOUT_S)
         except smtplib.SMTPResponseException as error:
             self._after_refusal(connection)
             # 5xx is for good, except 530 and 535: those are of the sender's rights.
             final = error.smtp_code >= 500 and error.smtp_code not in (530, 535)
             return NotSent(why=_said(error), final=final, busy=error.smtp_code == 421)
         except (OSError, smtplib.SMTPException) as error:
-            self._drop(connection)
+            self.let_go()
             return NotSent(why=_said(error), unknown=under_way, busy=True)
         connection.sent += 1
         connection.used_at = monotonic()
@@ -136,12 +144,10 @@ class MailChannel:
     def _connection(self) -> _Connection:
         held: _Connection | None = getattr(self._own, "connection", None)
         if held is not None:
-            if held in self._all and held.is_fresh():
+            if held.is_fresh():
                 return held
-            self._drop(held)
-        connection = _Connection(self._connect())
-        self._all.add(connection)
-        self._own.connection = connection
+            self.let_go()
+        self._own.connection = connection = _Connection(self._connect())
         return connection
 
     def _connect(self) -> smtplib.SMTP:
@@ -169,14 +175,16 @@ class MailChannel:
 
     def _after_refusal(self, connection: _Connection) -> None:
         try:
+            _wait_at_most(connection.smtp, SEND_TIMEOUT_S)
             connection.smtp.rset()
             connection.used_at = monotonic()
         except (OSError, smtplib.SMTPException):
-            self._drop(connection)
+            self.let_go()
 
-    def _drop(self, connection: _Connection) -> None:
-        self._all.discard(connection)
-        connection.close()
+
+def _wait_at_most(smtp: smtplib.SMTP, seconds: float) -> None:
+    if smtp.sock is not None:
+        smtp.sock.settimeout(seconds)
 
 
 def _expect(code: int, said: bytes, *good: int) -> None:

@@ -6,11 +6,11 @@ never followed. Nothing of an answer is kept but its status.
 """
 
 import base64
-import binascii
 import hmac
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -22,7 +22,6 @@ import msgspec
 
 from orderstream import __version__
 from orderstream.contract.envelope import rfc3339
-from orderstream.contract.errors import Malformed
 from orderstream.notification.channels import SEND_TIMEOUT_S
 from orderstream.notification.ids import message_id
 from orderstream.notification.rules import Message, NotSent, Result, Sent
@@ -30,10 +29,13 @@ from orderstream.notification.store import Intent
 from orderstream.runtime.clock import Clock, monotonic
 
 CONNECT_TIMEOUT_S = 5.0
-SECRET_BYTES = range(24, 65)
+REST_TIMEOUT_S = 1.0  # For the body of an answer whose status is known.
 SLOW_DOWN = frozenset({429, 502, 503, 504})
 RETRY_AFTER_MAX_S = 86_400.0
 
+# The Internet's IPv6, but for what was set aside since Python's tables were made (RFC 9637).
+_INTERNET = IPv6Network("2000::/3")
+_SET_ASIDE = (IPv6Network("3fff::/20"), IPv6Network("2001:db8::/32"))
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -50,7 +52,6 @@ class WebhookChannel:
         secrets: Sequence[bytes],
         clock: Clock,
         *,
-        connections: int,
         allow_private: bool = False,
         ssl_context: SSLContext | None = None,
     ) -> None:
@@ -58,13 +59,9 @@ class WebhookChannel:
         self._url = url
         self._secrets = secrets
         self._clock = clock
-        self._due = threading.local()
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=connections,
-            keepalive_expiry=30.0,
-            network_backend=_Guarded(self._left_s, allow_private=allow_private),
-        )
+        self._allow_private = allow_private
+        self._ssl_context = ssl_context
+        self._own = threading.local()  # Each thread has a connection and a time of its own.
 
     def send(self, intent: Intent) -> Result:
         """See Channel."""
@@ -78,7 +75,7 @@ class WebhookChannel:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signatures(self._secrets, name, now, body),
         }
-        self._due.at = monotonic() + SEND_TIMEOUT_S
+        self._own.due = monotonic() + SEND_TIMEOUT_S
         timeout = {
             "connect": CONNECT_TIMEOUT_S,
             "read": SEND_TIMEOUT_S,
@@ -86,16 +83,20 @@ class WebhookChannel:
             "pool": SEND_TIMEOUT_S,
         }
         try:
-            with self._pool.stream(
+            with self._pool().stream(
                 "POST",
                 self._url,
                 headers=list(headers.items()),
                 content=body,
                 extensions={"timeout": timeout},
             ) as answer:
-                status = answer.status
-                after_s = retry_after_s(dict(answer.headers).get(b"retry-after"), now)
-                _drain(answer)
+                self._own.due = monotonic() + REST_TIMEOUT_S  # What follows changes nothing.
+                result = judged(answer.status, retry_after_s(_header(answer, b"retry-after"), now))
+                with suppress(
+                    httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError
+                ):
+                    _drain(answer)
+                return result
         except Refused as error:
             return NotSent(why=str(error), final=True)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
@@ -106,14 +107,30 @@ class WebhookChannel:
             httpcore.ProtocolError,
         ) as error:
             return NotSent(why=f"no answer: {_said(error)}", unknown=True, busy=True)
-        return judged(status, after_s)
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """See Channel."""
-        self._pool.close()
+        pool: httpcore.ConnectionPool | None = getattr(self._own, "pool", None)
+        if pool is not None:
+            pool.close()
+            del self._own.pool
+
+    def _pool(self) -> httpcore.ConnectionPool:
+        if not hasattr(self._own, "pool"):
+            self._own.pool = httpcore.ConnectionPool(
+                ssl_context=self._ssl_context,
+                max_connections=1,
+                keepalive_expiry=30.0,
+                network_backend=_Guarded(self._left_s, allow_private=self._allow_private),
+            )
+        return self._own.pool
 
     def _left_s(self) -> float:
-        return self._due.at - monotonic()
+        return self._own.due - monotonic()
+
+
+def _header(answer: httpcore.Response, name: bytes) -> bytes | None:
+    return next((value for found, value in answer.headers if found.lower() == name), None)
 
 
 def judged(status: int, after_s: float | None) -> Result:
@@ -152,18 +169,6 @@ def signatures(secrets: Sequence[bytes], name: str, at: datetime, body: bytes) -
     return " ".join(f"v1,{base64.b64encode(one).decode()}" for one in each)
 
 
-def read_secret(text: str) -> bytes:
-    """Read `whsec_...`. Raises Malformed, without repeating it."""
-    try:
-        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        secret = b""
-    if not text.startswith("whsec_") or len(secret) not in SECRET_BYTES:
-        least, most = SECRET_BYTES[0], SECRET_BYTES[-1]
-        raise Malformed(f"a secret is whsec_ and {least} to {most} random bytes in base64")
-    return secret
-
-
 def retry_after_s(said: bytes | None, now: datetime) -> float | None:
     """Read `Retry-After`, in seconds or as a date; None for none that can be read."""
     if said is None:
@@ -171,7 +176,7 @@ def retry_after_s(said: bytes | None, now: datetime) -> float | None:
     text = said.decode("latin-1").strip()
     try:
         seconds = float(text) if text.isdigit() else _until(text, now)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)
 
@@ -226,13 +231,20 @@ class _Guarded(httpcore.NetworkBackend):
                         f"{host} is {address}, which is not public: set"
                         " ORDERSTREAM_WEBHOOK_ALLOW_PRIVATE=1 if webhooks may go there"
                     )
+        each_s = CONNECT_TIMEOUT_S / len(addresses)
         for address in addresses[:-1]:
-            try:
-                stream = self._inner.connect_tcp(address, port, timeout, None, socket_options)
-                return _Timed(stream, self._left_s)
-            except httpcore.ConnectError:
-                continue
-        stream = self._inner.connect_tcp(addresses[-1], port, timeout, None, socket_options)
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._connect(address, port, each_s, socket_options)
+        return self._connect(addresses[-1], port, each_s, socket_options)
+
+    def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout_s: float,
+        options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.connect_tcp(address, port, timeout_s, None, options)
         return _Timed(stream, self._left_s)
 
 
@@ -280,6 +292,8 @@ def is_public(address: str) -> bool:
             inner = IPv4Address(int(ip) & 0xFFFF_FFFF)
         if inner:
             ip = inner
+        elif ip not in _INTERNET or any(ip in net for net in _SET_ASIDE):
+            return False
     return ip.is_global and not ip.is_multicast
 
 

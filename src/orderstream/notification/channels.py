@@ -39,8 +39,8 @@ class Channel(Protocol):
         """Send it once. A message that is sent again has the same id, to be told by."""
         ...
 
-    def close(self) -> None:
-        """Let go of connections."""
+    def let_go(self) -> None:
+        """Close what the thread that asks holds open; others' connections are theirs."""
         ...
 
 

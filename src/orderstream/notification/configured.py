@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from orderstream.contract.errors import ConfigurationError, Malformed
+from orderstream.contract.errors import ConfigurationError
 from orderstream.runtime.channels import MAIL, Address, Named
 from orderstream.runtime.clock import Clock
 
@@ -19,7 +19,6 @@ def channels_of(
     defaults: "Defaults",
     clock: Clock,
     *,
-    at_once: int,
     allow_private: bool,
 ) -> "list[Channel]":
     """Make the channels. Raises ConfigurationError listing every address at fault, by its name."""
@@ -39,7 +38,6 @@ def channels_of(
                 hook.url,
                 secrets,
                 clock,
-                connections=at_once,
                 allow_private=allow_private,
             )
             for hook in named.webhooks
@@ -51,7 +49,13 @@ def channels_of(
 
 def _channel(address: Address, templates: "Templates", defaults: "Defaults") -> "Channel":
     # Apprise is a large library: only who has such a channel pays for it.
-    from orderstream.notification.channel_apprise import EMAIL, AppriseChannel, plugin_of
+    from orderstream.notification.channel_apprise import (
+        EMAIL,
+        PHONE,
+        SAMPLES,
+        AppriseChannel,
+        plugin_of,
+    )
 
     if address.scheme not in MAIL:
         return AppriseChannel(address.name, address.url, templates, defaults)
@@ -63,7 +67,16 @@ def _channel(address: Address, templates: "Templates", defaults: "Defaults") -> 
     if type(plugin) is not NotifyEmail:
         raise ValueError("Apprise does not read it as mail")
     plugin = cast("Any", plugin)
-    fixed = () if EMAIL in address.url else tuple(str(address) for _, address in plugin.targets)
+    to = [str(target) for _, target in plugin.targets]
+    sample = SAMPLES[EMAIL]
+    if EMAIL in address.url and to != [sample]:
+        raise ValueError("to={email} is the customer alone; name the others in a channel of theirs")
+    if PHONE in address.url or sample in str(plugin.from_addr):
+        raise ValueError("{email} goes into `to`, and {phone} into no mail")
+    if not to:
+        raise ValueError("`to` has no address that mail could go to")
+    if plugin.cc or plugin.bcc:
+        raise ValueError("cc and bcc are not supported: name all of them in `to`")
     server = Server(
         host=str(plugin.smtp_host),
         port=int(plugin.port),
@@ -73,16 +86,6 @@ def _channel(address: Address, templates: "Templates", defaults: "Defaults") -> 
         verify=bool(plugin.verify_certificate),
         sender_name=str(plugin.from_addr[0] or ""),
         sender=str(plugin.from_addr[1]),
-        to=fixed,
+        to=() if EMAIL in address.url else tuple(to),
     )
     return MailChannel(address.name, server, templates, defaults)
-
-
-def secrets_of(text: str) -> list[bytes]:
-    """Read the secrets of webhooks, comma-separated. Raises ConfigurationError."""
-    from orderstream.notification.channel_webhook import read_secret
-
-    try:
-        return [read_secret(part.strip()) for part in text.split(",")]
-    except Malformed as error:
-        raise ConfigurationError(f"ORDERSTREAM_WEBHOOK_SECRET: {error}") from None

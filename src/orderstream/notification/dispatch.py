@@ -7,11 +7,13 @@ twice only where nobody could know.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 import structlog
+from msgspec import structs
 from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
@@ -32,7 +34,8 @@ from orderstream.runtime.clock import monotonic
 
 LOOK_EVERY_S = 0.25
 LOOK_AT_SILENCED_S = 2.0
-LEASE_S = 120.0  # Much longer than what is taken at once can take: twice, at 15 s for each step.
+LEASE_S = 900.0  # Renewed by who lives: it is for those whose place nobody takes.
+RENEW_EVERY_S = 120.0
 STOP_TIMEOUT_S = 5.0
 
 log: FilteringBoundLogger = structlog.get_logger("orderstream.notify")
@@ -61,14 +64,18 @@ class Dispatcher:
         ]
 
     def start(self) -> None:
-        """Begin, in threads of its own."""
+        """Begin, in threads of its own; again, it does nothing."""
         for lane in self._lanes:
             lane.start()
 
-    def stop(self) -> None:
-        """Take no more, and wait a little for what is under way; the rest is sent again later."""
+    def ask_to_stop(self) -> None:
+        """Have every channel take no more."""
         for lane in self._lanes:
             lane.ask_to_stop()
+
+    def stop(self) -> None:
+        """Take no more, and wait a little for what is under way; the rest is sent again later."""
+        self.ask_to_stop()
         deadline = monotonic() + STOP_TIMEOUT_S
         for lane in self._lanes:
             lane.join(max(deadline - monotonic(), 0.0))
@@ -108,27 +115,34 @@ class _Lane:
             threading.Thread(target=self._send, name=f"send-{self.name}", daemon=True)
             for _ in range(at_once)
         ]
-        self._to_send: SimpleQueue[Intent | None] = SimpleQueue()
-        self._came_back: SimpleQueue[tuple[Intent, Result]] = SimpleQueue()
+        self._to_send: SimpleQueue[tuple[Intent, float] | None] = SimpleQueue()
+        self._came_back: SimpleQueue[tuple[Intent, float, Result]] = SimpleQueue()
         self._under_way = 0
+        self._started = False
         self._settled: list[tuple[Intent, Verdict]] = []  # Not written down yet.
         self._next_at = 0.0
         self._failed_in_a_row = 0
+        self._paused_until = float("-inf")
         self._silenced: str | None = None
+        self._to_silence: str | None = None
         self._looked_at = float("-inf")
+        self._renewed_at = monotonic()
+        self._store_fault = False
 
     def start(self) -> None:
-        for thread in (*self._senders, self._thread):
-            thread.start()
+        if not self._started:
+            self._started = True
+            for thread in (*self._senders, self._thread):
+                thread.start()
 
     def ask_to_stop(self) -> None:
         self._stopping.set()
 
     def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
-        for _ in self._senders:
-            self._to_send.put(None)
-        self._channel.close()
+        if self._started:
+            self._thread.join(timeout_s)
+            for _ in self._senders:
+                self._to_send.put(None)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -141,38 +155,56 @@ class _Lane:
         try:
             do()
         except (Unavailable, OutcomeUnknown) as error:
-            # What was sent stays in hand; what was claimed unseen is claimed again after its lease.
-            self.fault = str(error)
+            # What came back stays in hand; what was claimed unseen is resumed, or its lease ends.
+            self.fault, self._store_fault = str(error), True
             log.warning("messages wait for the store", channel=self.name, reason=str(error))
-            self._stopping.wait(1.0)
+            self._rest()
         except Exception:  # Must not end: nobody else sends this channel's messages here.
-            self.fault = "a fault of ours; it is in the log"
+            self.fault, self._store_fault = "a fault of ours; it is in the log", True
             log.exception("messages wait", channel=self.name)
-            self._stopping.wait(1.0)
+            self._rest()
+        else:
+            if self._store_fault:
+                self.fault, self._store_fault = None, False
+
+    def _rest(self) -> None:
+        """Leave the store alone for a while, a shorter one where this is to end."""
+        if self._stopping.wait(1.0):
+            time.sleep(LOOK_EVERY_S)
 
     def _step(self) -> None:
+        self._look_after_leases()
+        self._collect()
+        room = self._room()
+        if not room:
+            if not self._under_way:
+                self._stopping.wait(min(max(self._next_at - monotonic(), 0.01), LOOK_EVERY_S))
+            return
+        self._look_whether_silenced()
+        taken = self._store.claim(self.name, room, LEASE_S, self._worker)
+        if not taken and not self._under_way:
+            self._stopping.wait(LOOK_EVERY_S)
+        for intent in taken:
+            if (why := self._unwanted(intent)) is not None:
+                self._came(intent, monotonic(), why)
+                continue
+            self._under_way += 1
+            self._to_send.put((intent, monotonic()))
+            self._next_at = max(self._next_at, monotonic()) + self._every_s
+
+    def _look_after_leases(self) -> None:
         if not self._resumed:
             if left := self._store.resume(self.name, self._worker):
                 log.info("taking up what was in hand before", channel=self.name, count=left)
             self._resumed = True
-        self._collect()
-        room = self._room()
-        if not room:
-            self._stopping.wait(min(max(self._next_at - monotonic(), 0.01), LOOK_EVERY_S))
-            return
-        taken = self._store.claim(self.name, room, LEASE_S, self._worker)
-        if not taken:
-            if not self._under_way:
-                self._stopping.wait(LOOK_EVERY_S)
-            return
-        unwanted = self._unwanted(taken)
-        for intent in taken:
-            if (why := unwanted.get(intent.event_id)) is not None:
-                self._came(intent, why)
-                continue
-            self._under_way += 1
-            self._to_send.put(intent)
-            self._next_at = max(self._next_at, monotonic()) + self._every_s
+        if self._under_way and monotonic() - self._renewed_at > RENEW_EVERY_S:
+            self._store.renew(self.name, LEASE_S, self._worker)
+            self._renewed_at = monotonic()
+
+    def _look_whether_silenced(self) -> None:
+        if monotonic() - self._looked_at > LOOK_AT_SILENCED_S:
+            self._silenced = self._store.silenced().get(self.name)
+            self._looked_at = monotonic()
 
     def _room(self) -> int:
         """Return how many may be taken now."""
@@ -181,42 +213,61 @@ class _Lane:
         room = self._at_once - self._under_way
         return min(room, 1) if self._every_s else room
 
-    def _unwanted(self, taken: Sequence[Intent]) -> dict[str, Result]:
-        """Return which are not to be sent, and why."""
-        if monotonic() - self._looked_at > LOOK_AT_SILENCED_S:
-            self._looked_at = monotonic()
-            self._silenced = self._store.silenced().get(self.name)
+    def _unwanted(self, intent: Intent) -> Result | None:
+        """Return why a message is not to be sent, if it is not."""
         if self._silenced is not None:
-            why = NotSent(why=f"the channel is silenced: {self._silenced}", final=True)
-            return {intent.event_id: why for intent in taken}
-        if not self._channel.personal:
-            return {}
-        out = self._store.opted_out({i.user_id for i in taken if i.user_id is not None})
-        return {i.event_id: Skipped("the customer opted out") for i in taken if i.user_id in out}
+            return NotSent(why=f"the channel is silenced: {self._silenced}", final=True)
+        if self._channel.personal and intent.opted_out:
+            return Skipped("the customer opted out")
+        return None
 
     def _collect(self) -> None:
         """Wait a little for those under way, and write down what came of them."""
         wait_s = LOOK_EVERY_S
+        if self._under_way < self._at_once and self._every_s:  # The next may be due before that.
+            wait_s = min(max(self._next_at - monotonic(), 0.0), wait_s)
         with suppress(Empty):
             while self._under_way:
-                intent, result = self._came_back.get(timeout=wait_s)
+                intent, began, result = self._came_back.get(timeout=wait_s)
                 self._under_way -= 1
-                self._came(intent, result)
+                self._came(intent, began, result)
                 wait_s = 0.0  # Who else is back already.
+        if self._to_silence is not None:
+            self._store.silence(self.name, self._to_silence)
+            self._to_silence = None
         if self._settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        try:
             self._store.settle(self._settled)
-            self._settled.clear()
+        except (Unavailable, OutcomeUnknown):
+            raise
+        except Exception:  # One of them cannot be written: the others must be.
+            log.exception("what became of messages is written one by one", channel=self.name)
+            while self._settled:
+                intent, found = self._settled[0]
+                self._store.settle([(intent, structs.replace(found, why="it cannot be told"))])
+                del self._settled[0]
+        self._settled.clear()
 
     def _send(self) -> None:
-        while (intent := self._to_send.get()) is not None:
+        while (given := self._to_send.get()) is not None:
+            intent, began = given
             try:
                 result = self._channel.send(intent)
-            except Exception as error:
-                log.exception("a channel raised", channel=self.name)
+            except Exception as error:  # noqa: BLE001 - told without what it may say of whom
+                log.error("a channel raised", channel=self.name, kind=type(error).__name__)
                 result = NotSent(why=f"a fault of ours: {type(error).__name__}", unknown=True)
-            self._came_back.put((intent, result))
+            self._came_back.put((intent, began, result))
+        self._channel.let_go()
 
-    def _came(self, intent: Intent, result: Result) -> None:
+    def _came(self, intent: Intent, began: float, result: Result) -> None:
+        """Take note of what came of a message that was handed over then.
+
+        What a server said may have the customer's address in it: it is kept with the message, and
+        neither logged nor shown as the channel's health.
+        """
         name = message_id(intent.event_id, self.name)
         found = verdict(result, name, intent.tries, self._waits_s)
         self._settled.append((intent, found))
@@ -225,17 +276,22 @@ class _Lane:
             self._failed_in_a_row = 0
             self.fault = None
             return
-        self.fault = result.why
         event = "message given up" if found.state is State.FAILED else "message not sent"
+        unknown = {"outcome": "unknown"} if found.unknown else {}
         log.warning(
-            event, channel=self.name, event_id=intent.event_id, tries=intent.tries, why=result.why
+            event, channel=self.name, event_id=intent.event_id, tries=intent.tries, **unknown
         )
         if result.gone:
-            self._silenced = result.why
-            self._store.silence(self.name, result.why)
-        self._failed_in_a_row += result.busy
-        rest_s = pause_s(result, self._failed_in_a_row)
-        self._next_at = max(self._next_at, monotonic() + rest_s)
+            self._silenced = self._to_silence = result.why
+        if result.busy or result.gone:
+            self.fault = "it does not get on: `orderstream notify list` says why"
+        if result.busy:
+            # Those that were under way together are one failure.
+            self._failed_in_a_row += began >= self._paused_until
+            now = monotonic()
+            rest_s = pause_s(result, max(self._failed_in_a_row, 1))
+            self._paused_until = max(self._paused_until, now + rest_s)
+            self._next_at = max(self._next_at, self._paused_until)
 
     def _count(self, found: Verdict) -> None:
         outcome = found.state.value.lower() if found.state is not State.PENDING else "again"

@@ -202,15 +202,25 @@ def verdict(result: Result, message_id: str, tries: int, waits_s: Sequence[float
         case Skipped(why=why):
             return Verdict(State.SKIPPED, why)
         case NotSent():
+            why = shortened(result.why)
             if result.final or result.gone or tries > len(waits_s):
-                return Verdict(State.FAILED, result.why, unknown=result.unknown)
+                return Verdict(State.FAILED, why, unknown=result.unknown)
             jitter = 1 + zlib.crc32(f"{message_id}:{tries}".encode()) / 2**32 / 10
             due_s = max(waits_s[tries - 1] * jitter, result.after_s or 0.0)
-            return Verdict(State.PENDING, result.why, due_s, result.unknown)
+            return Verdict(State.PENDING, why, due_s, result.unknown)
+
+
+WHY_LENGTH_MAX = 500
+
+
+def shortened(why: str) -> str:
+    """Write what a server said so that it can be kept: printable, and not endless."""
+    return "".join(c if c.isprintable() else " " for c in why[:WHY_LENGTH_MAX])
 
 
 PAUSE_FIRST_S = 1.0
 PAUSE_MAX_S = 60.0
+PAUSE_ASKED_MAX_S = 600.0  # A message waits as long as it is asked to; its whole channel does not.
 
 
 def pause_s(result: Result, in_a_row: int) -> float:
@@ -218,4 +228,4 @@ def pause_s(result: Result, in_a_row: int) -> float:
     if not isinstance(result, NotSent) or not result.busy:
         return 0.0
     backed_off = min(PAUSE_FIRST_S * 2 ** min(in_a_row - 1, 10), PAUSE_MAX_S)
-    return max(backed_off, result.after_s or 0.0)
+    return max(backed_off, min(result.after_s or 0.0, PAUSE_ASKED_MAX_S))

@@ -13,7 +13,7 @@ from orderstream.notification.rules import Message, Notice, State, Verdict
 class Intent(Struct, frozen=True):
     """A message that this worker is to send now; `tries` counts this one.
 
-    `doubtful`: an earlier try may have arrived after all.
+    `doubtful`: an earlier try may have arrived after all. `opted_out`: the customer wants nothing.
     """
 
     event_id: str
@@ -24,6 +24,7 @@ class Intent(Struct, frozen=True):
     tries: int
     doubtful: int
     created_at: datetime
+    opted_out: bool = False
 
 
 class NoticeStore(Protocol):
@@ -54,7 +55,14 @@ class NoticeStore(Protocol):
     # Sending -----------------------------------------------------------------------------
 
     def claim(self, channel: str, limit: int, lease_s: float, worker: int = 0) -> list[Intent]:
-        """Take messages that are due, for so long: who dies with them leaves them to another."""
+        """Take messages that are due, for so long: who dies with them leaves them to another.
+
+        One that this version cannot read is given up.
+        """
+        ...
+
+    def renew(self, channel: str, lease_s: float, worker: int) -> None:
+        """Keep what this worker has in hand for so long from now on."""
         ...
 
     def resume(self, channel: str, worker: int) -> int:
@@ -77,7 +85,11 @@ class NoticeStore(Protocol):
     # Channels and customers --------------------------------------------------------------
 
     def open(self) -> list[dict[str, Any]]:
-        """Count the messages that were not sent, by channel and state."""
+        """Count the messages that wait or were given up, by channel and state."""
+        ...
+
+    def abandon(self, in_use: Collection[str]) -> int:
+        """Give up what waits for channels that are not in use any more; return how many."""
         ...
 
     def silence(self, channel: str, why: str) -> None:

@@ -43,10 +43,21 @@ CLAIM = """
         ORDER BY due_at, event_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE n.event_id = due.event_id AND n.channel = due.channel
-    RETURNING n.event_id, n.channel, n.user_id, n.text, n.message, n.tries, n.doubtful, n.created_at
+    RETURNING n.event_id, n.channel, n.user_id, n.text, n.message, n.tries, n.doubtful,
+        n.created_at, EXISTS (SELECT FROM opted_out o WHERE o.user_id = n.user_id)
 """
+RENEW = """
+    UPDATE notice SET due_at = now() + make_interval(secs => %s)
+    WHERE channel = %s AND status = 'SENDING' AND worker = %s
+"""
+ABANDON = """
+    UPDATE notice SET status = 'FAILED', why = 'its channel is not in the settings any more'
+    WHERE (status = 'PENDING' OR status = 'SENDING' AND due_at <= now()) AND channel <> ALL(%s)
+"""
+# Not SENDING any more: RENEW is for what a living worker has in hand.
 RESUME = """
-    UPDATE notice SET due_at = now() WHERE channel = %s AND status = 'SENDING' AND worker = %s
+    UPDATE notice SET status = 'PENDING', doubtful = doubtful + 1, due_at = now()
+    WHERE channel = %s AND status = 'SENDING' AND worker = %s
 """
 SETTLE = """
     UPDATE notice AS n SET status = v.status, why = v.why, doubtful = doubtful + v.unknown::int,
@@ -74,16 +85,19 @@ RETRY_ALL = """
     UPDATE notice AS n SET status = 'PENDING', tries = 0, due_at = now()
     FROM (
         SELECT event_id, channel FROM notice
-        WHERE status <> 'SENT' AND status = 'FAILED' AND (%(channel)s::text IS NULL
-            OR channel = %(channel)s)
+        WHERE status IN ('PENDING', 'SENDING', 'FAILED') AND status = 'FAILED'
+            AND (%(channel)s::text IS NULL OR channel = %(channel)s)
         ORDER BY created_at LIMIT %(limit)s FOR UPDATE
     ) AS given_up
     WHERE n.event_id = given_up.event_id AND n.channel = given_up.channel
 """
 OPEN = """
-    SELECT channel, status, count(*), min(created_at) FROM notice WHERE status <> 'SENT'
+    SELECT channel, status, count(*), min(created_at) FROM notice
+    WHERE status IN ('PENDING', 'SENDING', 'FAILED')
     GROUP BY channel, status ORDER BY channel, status
 """
+OPEN_STATES = (State.PENDING, State.SENDING, State.FAILED)  # Of which there is an index.
+UNREADABLE = Verdict(State.FAILED, "this version cannot read what is to be said")
 SILENCE = """
     INSERT INTO silenced (channel, why, at) VALUES (%s, %s, now())
     ON CONFLICT (channel) DO UPDATE SET why = excluded.why, at = excluded.at
@@ -132,8 +146,8 @@ class PostgresNotices:
         if state is not None:
             # Written out, and not a parameter: so the planner sees that the index of those fits.
             conditions.append(f"status = '{state.value}'")
-            if state is not State.SENT:
-                conditions.append("status <> 'SENT'")
+            if state in OPEN_STATES:
+                conditions.append("status IN ('PENDING', 'SENDING', 'FAILED')")
         query = (
             f"SELECT {COLUMNS} FROM notice WHERE {' AND '.join(conditions)}"
             " ORDER BY created_at DESC, event_id DESC, channel LIMIT %s"
@@ -146,11 +160,22 @@ class PostgresNotices:
         """See NoticeStore."""
         asked = {"channel": channel, "limit": limit, "lease_s": lease_s, "worker": worker}
         with self._database.transaction() as tx:
-            rows = tx.execute(CLAIM, asked).fetchall()
-        return [
-            Intent(event_id, name, user_id, text, _read(said), tries, doubtful, created_at)
-            for event_id, name, user_id, text, said, tries, doubtful, created_at in sorted(rows)
-        ]
+            rows = sorted(tx.execute(CLAIM, asked).fetchall())
+            taken = [_intent(row) for row in rows]
+            unread = [
+                (row[0], row[1], row[5]) for row, it in zip(rows, taken, strict=True) if not it
+            ]
+            if unread:
+                _settle(tx, [(*those, UNREADABLE) for those in unread])
+        return [intent for intent in taken if intent is not None]
+
+    def renew(self, channel: str, lease_s: float, worker: int) -> None:
+        """See NoticeStore."""
+        self._do(RENEW, lease_s, channel, worker)
+
+    def abandon(self, in_use: Collection[str]) -> int:
+        """See NoticeStore."""
+        return self._do(ABANDON, list(in_use))
 
     def resume(self, channel: str, worker: int) -> int:
         """See NoticeStore."""
@@ -158,17 +183,8 @@ class PostgresNotices:
 
     def settle(self, verdicts: Sequence[tuple[Intent, Verdict]]) -> None:
         """See NoticeStore."""
-        columns = (
-            pg_array(intent.event_id for intent, _ in verdicts),
-            pg_array(intent.channel for intent, _ in verdicts),
-            pg_array(intent.tries for intent, _ in verdicts),
-            pg_array(verdict.state.value for _, verdict in verdicts),
-            pg_array(verdict.why for _, verdict in verdicts),
-            pg_array(verdict.unknown for _, verdict in verdicts),
-            [verdict.due_s for _, verdict in verdicts],
-        )
         with self._database.transaction() as tx:
-            tx.execute(SETTLE, columns)
+            _settle(tx, [(i.event_id, i.channel, i.tries, found) for i, found in verdicts])
 
     def retry(self, event_id: str, channel: str) -> State | None:
         """See NoticeStore."""
@@ -220,6 +236,28 @@ class PostgresNotices:
     def _do(self, statement: LiteralString, *values: object) -> int:
         with self._database.transaction() as tx:
             return tx.execute(statement, values).rowcount
+
+
+def _intent(row: tuple[Any, ...]) -> Intent | None:
+    event_id, channel, user_id, text, said, tries, doubtful, created_at, opted_out = row
+    try:
+        message = _read(said)
+    except msgspec.DecodeError:
+        return None
+    return Intent(event_id, channel, user_id, text, message, tries, doubtful, created_at, opted_out)
+
+
+def _settle(tx: Connection, found: Sequence[tuple[str, str, int, Verdict]]) -> None:
+    columns = (
+        pg_array(event_id for event_id, *_ in found),
+        pg_array(channel for _, channel, *_ in found),
+        pg_array(tries for _, _, tries, _ in found),
+        pg_array(verdict.state.value for *_, verdict in found),
+        pg_array(verdict.why for *_, verdict in found),
+        pg_array(verdict.unknown for *_, verdict in found),
+        [verdict.due_s for *_, verdict in found],
+    )
+    tx.execute(SETTLE, columns)
 
 
 def _once(notices: Sequence[Notice]) -> list[Notice]:

@@ -4,7 +4,7 @@
 every mail, around the same text. A folder of the shop's own comes before ours, file by file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.contract.values import Line
@@ -64,10 +64,14 @@ class Templates:
         self._folders = folders
         # Autoescape would spoil plain text; the HTML is of an environment of its own.
         self._plain: Any = ImmutableSandboxedEnvironment(
-            loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=loader,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,  # What runs is what was looked at when it started.
         )
         self._html: Any = ImmutableSandboxedEnvironment(
-            loader=loader, undefined=StrictUndefined, autoescape=True
+            loader=loader, undefined=StrictUndefined, autoescape=True, auto_reload=False
         )
 
     def render(self, message: Message, locale: str) -> Rendered:
@@ -102,13 +106,19 @@ class Templates:
         """Render everything once. Raises ConfigurationError naming each template at fault."""
         faults: list[str] = []
         for language in self.languages():
-            for kind in Kind:
+            for said in _every_kind():
                 try:
-                    self.render(sample(kind), language)
+                    self.render(said, language)
                 except BadTemplate as error:
                     faults.append(f"ORDERSTREAM_TEMPLATES: {error}")
         if faults:
-            raise ConfigurationError(*faults)
+            raise ConfigurationError(*dict.fromkeys(faults))
+
+
+def _every_kind() -> Iterator[Message]:
+    yield from map(sample, Kind)
+    yield structs.replace(sample(Kind.REJECTED), reason="UNKNOWN_SKU")
+    yield Message(Kind.FAILED, "of which nothing can be read", _SAMPLE.at)
 
 
 def nearest(locale: str) -> Sequence[str]:

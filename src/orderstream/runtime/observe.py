@@ -117,8 +117,6 @@ def configure_logs(service: str, level: str, *, human: bool | None = None) -> No
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
     # What the pool says of a lost connection is said again, once, by whoever needed it.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
-    # What a channel of Apprise's warns of is kept with the message that it failed for.
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)
 
 
 class _ToStructlog(logging.Handler):

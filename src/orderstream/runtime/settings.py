@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from orderstream.contract.errors import ConfigurationError, Malformed
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, contact_fault
-from orderstream.runtime.channels import Named, read_named
+from orderstream.runtime.channels import Named, read_named, read_secrets
 from orderstream.runtime.keys import Keys, parse_keys
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -21,6 +21,9 @@ _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+
+WAIT_MAX_S = 30 * 86_400
 
 
 def _of_contact(name: str) -> AfterValidator:
@@ -34,11 +37,13 @@ def _of_contact(name: str) -> AfterValidator:
 
 def _waits(text: str) -> str:
     try:
-        if min(seconds_of(text)) >= 0:
+        if all(0 <= wait <= WAIT_MAX_S for wait in seconds_of(text)):
             return text
     except ValueError:
         pass
-    raise PydanticCustomError("waits", "must be seconds, comma-separated, such as 5,300,1800")
+    raise PydanticCustomError(
+        "waits", "must be seconds of at most 30 days, comma-separated, such as 5,300,1800"
+    )
 
 
 def seconds_of(text: str) -> tuple[float, ...]:
@@ -266,8 +271,10 @@ class Settings(BaseModel):
             settings = cls.model_validate({n: v for n, v in given.items() if n not in wrong})
         faults = [f"{name}: {message}" for name, message in wrong.items()]
         for fault in settings._contradictions():
-            about = fault.partition(":")[0].removesuffix("...")
-            if not any(name.startswith(about) for name in wrong):  # It may be the default's.
+            about = fault.partition(":")[0]
+            alike = about.removesuffix("...")
+            its_own = [n for n in wrong if n == about or (alike != about and n.startswith(alike))]
+            if not its_own:  # Else it may be the default's.
                 faults.append(fault)
         if faults:
             raise ConfigurationError(*faults)
@@ -290,7 +297,12 @@ class Settings(BaseModel):
             self.channels()
         except ConfigurationError as error:
             yield from error.faults
-        if self.webhook_urls is not None and self.webhook_secret is None:
+        if self.webhook_secret is not None:
+            try:
+                read_secrets(self.webhook_secret.get_secret_value())
+            except ConfigurationError as error:
+                yield from error.faults
+        elif self.webhook_urls is not None:
             yield (
                 "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
                 " secret` makes one)"

@@ -12,11 +12,6 @@ ALTER TABLE notice
     ADD COLUMN worker int,                         -- Who has it in hand.
     ADD COLUMN sent_at timestamptz;
 
--- What was not sent is little, whatever has been: no index has the rest.
-CREATE INDEX notice_due ON notice (channel, due_at, event_id)
-    WHERE status IN ('PENDING', 'SENDING');
-CREATE INDEX notice_unsent ON notice (created_at) WHERE status <> 'SENT';
-
 -- A channel that is not to be used: its endpoint said that it is gone.
 CREATE TABLE silenced (
     channel text PRIMARY KEY,

@@ -39,7 +39,7 @@ function Channels({ of, may, again }) {
     <${Table} label="channels" rows=${of.data?.channels} keyOf=${(c) => c.name} empty="There is only the log: set ORDERSTREAM_NOTIFY." columns=${[
       { name: "channel", of: (c) => c.name },
       { name: "state", of: (c) => html`<${Badge} of=${c.silenced ? "silenced" : c.inUse ? "in use" : "not in the settings"} kind=${c.silenced ? "bad" : c.inUse ? "good" : "calm"} /> ${c.silenced && html`<span class="soft">${c.silenced}</span>`}` },
-      ...["PENDING", "FAILED", "SKIPPED"].map(waits),
+      ...["PENDING", "FAILED"].map(waits),
       ...(may ? [{ name: "actions", quiet: true, kind: "tight right", of: (c) => html`
         ${c.silenced && html`<button class="plain" aria-label="Use ${c.name} again" onClick=${() => enable(c, again)}>Use again</button>`}
         ${c.inUse && html`<button class="plain" aria-label="Test ${c.name}" onClick=${() => test(c)}>Test</button>`}` }] : [])]} /><//>`;
@@ -64,7 +64,7 @@ async function retry(notice, again) {
 }
 
 async function retryAll(channel, again) {
-  const said = await ask({ title: "Send failed ones again?", yes: "Send them", text: channel ? `All that were given up by ${channel}, the oldest first.` : "All that were given up, by every channel, the oldest first." });
+  const said = await ask({ title: "Send failed ones again?", yes: "Send them", text: channel ? `Those that were given up by ${channel}, the oldest 10,000 first.` : "Those that were given up, by every channel, the oldest 10,000 first." });
   if (said) await act(() => send("POST", `${API}:retry${query({ channel })}`), (r) => `${num(r.retried)} will be sent.`);
   again();
 }
