@@ -17,7 +17,7 @@ def shop() -> Iterator[tuple[Installation, Gateway]]:
             "ORDERSTREAM_NOTIFY": f"log,sms=json://127.0.0.1:{gateway.port}/{{phone}}",
             "ORDERSTREAM_NOTIFY_RETRIES": "0.1",
         }
-        with installation("--quiet", **settings) as running:
+        with installation("--quiet", home=None, **settings) as running:
             yield running, gateway
 
 
