@@ -270,8 +270,8 @@ class TestAChannel:
         mail = Scripted("mail", away)
         began = time.monotonic()
         run(mail)
-        until(lambda: len(mail.got) == 8)  # It was left alone for one second, not for eight.
-        assert time.monotonic() - began < 8
+        until(lambda: len(mail.got) == 8)  # It was left alone for a second.
+        assert time.monotonic() - began < 30  # It would be a minute.
 
     def test_whose_store_is_away_for_a_moment_is_silenced_all_the_same(
         self,
