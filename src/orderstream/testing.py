@@ -22,16 +22,7 @@ import structlog
 from psycopg import sql
 
 from orderstream.contract.envelope import Envelope, Headers
-from orderstream.contract.events import (
-    Event,
-    InventoryRejected,
-    InventoryReleased,
-    InventoryReserved,
-    OrderCancelled,
-    OrderCreated,
-    OrderFulfilled,
-    encode,
-)
+from orderstream.contract.events import EVENTS, Event, encode
 from orderstream.contract.topics import Topics
 from orderstream.extension.definition import Definition, definition_of
 from orderstream.extension.stage import SaidBefore, consumer_stage
@@ -61,14 +52,7 @@ _PLAIN = [
     structlog.dev.ConsoleRenderer(colors=False),
 ]
 TOPICS = Topics()
-_TOPIC_OF: dict[type[Event], str] = {
-    OrderCreated: TOPICS.order_created,
-    InventoryReserved: TOPICS.inventory_reserved,
-    InventoryRejected: TOPICS.inventory_rejected,
-    OrderCancelled: TOPICS.order_cancelled,
-    OrderFulfilled: TOPICS.order_fulfilled,
-    InventoryReleased: TOPICS.inventory_released,
-}
+_TOPIC_OF = {kind: topic for topic, kind in EVENTS.items()}
 
 # An event of ours, or topic, key and value, and headers if there are any.
 Given = Event | tuple[Any, ...]

@@ -53,7 +53,6 @@ from orderstream.notification.channels import Channel, Defaults, LogChannel
 from orderstream.notification.configured import channels_of
 from orderstream.notification.dispatch import Dispatcher
 from orderstream.notification.stage import notification_stage
-from orderstream.notification.store import NoticeStore
 from orderstream.notification.store_postgres import PostgresNotices
 from orderstream.notification.templates import Templates
 from orderstream.order_view.api import view_routes
@@ -349,14 +348,6 @@ class _Sending:
 
     dispatcher: Dispatcher
     routes: APIRouter
-    notices: NoticeStore
-    names: Sequence[str]
-
-    def start(self) -> None:
-        """Begin to send; what waits for channels that are gone is given up."""
-        if count := self.notices.abandon(self.names):
-            log.warning("messages given up: their channels are not in the settings", count=count)
-        self.dispatcher.start()
 
     async def ending(self) -> None:
         """Take no more messages: the service is about to end."""
@@ -399,7 +390,7 @@ def sending(settings: Settings, database: Database) -> _Sending:
     )
     by_name = {channel.name: channel for channel in channels}
     routes = notice_routes(notices, by_name, templates, utc_now)
-    return _Sending(dispatcher, routes, notices, list(by_name))
+    return _Sending(dispatcher, routes)
 
 
 def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:
@@ -563,7 +554,7 @@ def serve_stage(name: str, settings: Settings) -> int:
     def prepared() -> None:
         prepare(settings, name)
         if beside is not None:
-            beside.start()
+            beside.dispatcher.start()
 
     background = Background(prepared, lambda: stage_loop(parts.stage, settings, database, metrics))
     without = hint_checks(hints)

@@ -12,7 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from orderstream.cli import app as root
-from orderstream.cli import commands
+from orderstream.cli import commands, notify
+from orderstream.notification import rules
 from orderstream.runtime.settings import Settings
 
 del commands  # Imported for its effect: it registers every subcommand.
@@ -149,3 +150,11 @@ class TestExitCodes:
         code, said = run_main(arguments, monkeypatch, capsys)
         assert code == 2
         assert "start it with `orderstream up`" in said
+
+
+class TestNamesThatTheCommandLineHasOfItsOwn:
+    """Importing them from where they are would make every command slower to begin."""
+
+    def test_are_those_of_notification(self) -> None:
+        assert [one.value for one in notify.Status] == [one.value for one in rules.State]
+        assert [one.value for one in notify.Event] == [one.value for one in rules.Kind]

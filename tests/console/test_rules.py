@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from orderstream.console.api import STATIC, csv_line
+from orderstream.console.api import STATIC, order_as_csv
 from orderstream.console.sampler import Sample, Sampler, Seen, share
 from orderstream.console.services import Services
 from orderstream.runtime.clock import utc_now
@@ -22,7 +22,7 @@ ORDER = {
 
 
 def test_an_exported_order_is_one_line_and_no_formula() -> None:
-    line = csv_line(ORDER).decode()
+    line = order_as_csv(ORDER).decode()
     assert line == (
         '\'=1+1,REJECTED,,"2xMUG 1xa,""b",2026-11-21T10:00:00.000Z,,OUT_OF_STOCK,MUG\r\n'
     )
@@ -30,7 +30,7 @@ def test_an_exported_order_is_one_line_and_no_formula() -> None:
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_cell_that_a_spreadsheet_would_run_is_text(start: str) -> None:
-    assert f"'{start}cmd" in csv_line(ORDER | {"orderId": f"{start}cmd"}).decode()
+    assert f"'{start}cmd" in order_as_csv(ORDER | {"orderId": f"{start}cmd"}).decode()
 
 
 def testshares_are_of_what_came() -> None:

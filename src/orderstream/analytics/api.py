@@ -1,6 +1,7 @@
 """Numbers over HTTP, as JSON and as CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Any, Literal, cast
 from zoneinfo import ZoneInfo
@@ -10,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from orderstream.analytics.feed import SummaryFeed
 from orderstream.analytics.ranges import Cut, Range, Unit
-from orderstream.analytics.rules import OUTCOMES, latency_ms, quantile_ms
+from orderstream.analytics.rules import OUTCOMES, QUANTILES, latency_ms, quantiles_ms
 from orderstream.analytics.store import CountStore, Row
 from orderstream.contract.values import ID_LENGTH_MAX, SKU_LENGTH_MAX
 from orderstream.runtime.clock import Clock
@@ -33,7 +34,6 @@ LENGTHS = {  # Of a range of which only the end is given, or nothing.
 DAY = timedelta(days=1)
 QUARTER_S = 900
 _OUTCOMES = tuple(OUTCOMES.values())
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 From = Annotated[LocalTime | None, Query(alias="from", description="its own minute included")]
 To = Annotated[LocalTime | None, Query(alias="to", description="before this time; now")]
@@ -69,22 +69,39 @@ def wants_csv(
 AsCsv = Annotated[bool, Depends(wants_csv)]
 
 
+@dataclass(frozen=True)
+class When:
+    """Which range a question is about, and whose times it names."""
+
+    since: From = None
+    until: To = None
+    zone: Zone = "UTC"
+
+
+Asked = Annotated[When, Depends()]
+
+
 def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIRouter:
     """Read the counts."""
     routes = APIRouter(tags=["analytics"])
 
-    def range_of(
-        since: datetime | None, until: datetime | None, zone: str, usual: timedelta
-    ) -> Range:
-        place = _zone(zone)
-        end = _in(place, until) or clock() + timedelta(minutes=1)
-        if until is None and usual >= DAY:  # What is long is kept by the quarter of an hour too.
+    def range_of(when: When, usual: timedelta) -> Range:
+        place = _zone(when.zone)
+        end = _in(place, when.until) or clock() + timedelta(minutes=1)
+        if when.until is None and usual >= DAY:  # What is long is kept by the quarter, too.
             end += timedelta(seconds=-end.timestamp() % QUARTER_S)
-        begin = _in(place, since) or end - usual
+        begin = _in(place, when.since) or end - usual
         if begin > end:
             said = "The range begins behind its end."
             raise Problem(422, "invalid-request", said, field="from")
         return Range(begin, end)
+
+    def range_if_any(when: When) -> Range | None:
+        """Return the range that is given; None for all time."""
+        if when.since is None and when.until is None:
+            _zone(when.zone)
+            return None
+        return range_of(when, DAY)
 
     def cut_of(of: Range, unit: Unit, zone: str) -> Cut:
         if of.units(unit) > UNITS_MAX:
@@ -96,13 +113,10 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
         "/api/analytics/summary", summary="Orders by outcome, decision latency", responses=_TABLE
     )
     def summary(  # pyright: ignore[reportUnusedFunction]
-        as_csv: AsCsv, since: From = None, until: To = None, zone: Zone = "UTC"
+        as_csv: AsCsv, when: Asked
     ) -> Response:
-        if since is None and until is None:
-            _zone(zone)
-            document = store.summary()
-        else:
-            document = store.happened(range_of(since, until, zone, DAY))
+        of = range_if_any(when)
+        document = store.summary() if of is None else store.happened(of)
         return _answer(document, [document], as_csv)
 
     @routes.get(
@@ -110,28 +124,22 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     )
     def timeseries(  # pyright: ignore[reportUnusedFunction]
         as_csv: AsCsv,
-        since: From = None,
-        until: To = None,
-        zone: Zone = "UTC",
+        when: Asked,
         unit: Unit = Unit.MINUTE,
         empty: Empty = False,
     ) -> Response:
-        of = range_of(since, until, zone, LENGTHS[unit])
-        rows = store.timeseries(of, cut_of(of, unit, zone), empty)
+        of = range_of(when, LENGTHS[unit])
+        rows = store.timeseries(of, cut_of(of, unit, when.zone), empty)
         names = (unit.value, "accepted", *_OUTCOMES)
-        return _answer({"zone": zone, f"{unit}s": rows}, rows, as_csv, names)
+        return _answer({"zone": when.zone, f"{unit}s": rows}, rows, as_csv, names)
 
     @routes.get("/api/analytics/top", summary="The SKUs that sold most", responses=_TABLE)
     def top(  # pyright: ignore[reportUnusedFunction]
         as_csv: AsCsv,
-        since: From = None,
-        until: To = None,
-        zone: Zone = "UTC",
+        when: Asked,
         limit: Limit = 10,
     ) -> Response:
-        _zone(zone)
-        given = since is not None or until is not None
-        rows = store.skus(range_of(since, until, zone, DAY) if given else None, limit)
+        rows = store.skus(range_if_any(when), limit)
         rows = [{name: row[name] for name in ("sku", "sold", "lost")} for row in rows]
         return _answer({"skus": rows}, rows, as_csv, ("sku", "sold", "lost"))
 
@@ -142,9 +150,7 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     )
     def skus(  # pyright: ignore[reportUnusedFunction]
         as_csv: AsCsv,
-        since: From = None,
-        until: To = None,
-        zone: Zone = "UTC",
+        when: Asked,
         unit: Unit | None = None,
         sku: Annotated[str | None, Query(max_length=SKU_LENGTH_MAX)] = None,
         by: By = "sold",
@@ -152,12 +158,10 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     ) -> Response:
         names = ("sku", "sold", "lost", "sellThrough")
         if unit is not None:
-            of = range_of(since, until, zone, LENGTHS[unit])
-            rows = store.skus_over_time(of, cut_of(of, unit, zone), limit, by, sku)
-            return _answer({"zone": zone, "skus": rows}, rows, as_csv, (unit.value, *names))
-        _zone(zone)
-        given = since is not None or until is not None
-        rows = store.skus(range_of(since, until, zone, DAY) if given else None, limit, by, sku)
+            of = range_of(when, LENGTHS[unit])
+            rows = store.skus_over_time(of, cut_of(of, unit, when.zone), limit, by, sku)
+            return _answer({"zone": when.zone, "skus": rows}, rows, as_csv, (unit.value, *names))
+        rows = store.skus(range_if_any(when), limit, by, sku)
         return _answer({"skus": rows}, rows, as_csv, names)
 
     @routes.get(
@@ -167,18 +171,16 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     )
     def users(  # pyright: ignore[reportUnusedFunction]
         as_csv: AsCsv,
-        since: From = None,
-        until: To = None,
-        zone: Zone = "UTC",
+        when: Asked,
         unit: Unit | None = None,
         userId: Annotated[str | None, Query(max_length=ID_LENGTH_MAX)] = None,
         limit: Limit = 100,
     ) -> Response:
         names = ("userId", *_OUTCOMES)
-        of = range_of(since, until, zone, LENGTHS[unit] if unit else DAY)
+        of = range_of(when, LENGTHS[unit] if unit else DAY)
         if unit is not None:
-            rows = store.users_over_time(of, cut_of(of, unit, zone), limit, userId)
-            return _answer({"zone": zone, "users": rows}, rows, as_csv, (unit.value, *names))
+            rows = store.users_over_time(of, cut_of(of, unit, when.zone), limit, userId)
+            return _answer({"zone": when.zone, "users": rows}, rows, as_csv, (unit.value, *names))
         rows = store.users(of, limit, userId)
         return _answer({"users": rows}, rows, as_csv, names)
 
@@ -186,9 +188,9 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
         "/api/analytics/funnel", summary="How far orders came, and where they are", responses=_TABLE
     )
     def funnel(  # pyright: ignore[reportUnusedFunction]
-        as_csv: AsCsv, since: From = None, until: To = None, zone: Zone = "UTC"
+        as_csv: AsCsv, when: Asked
     ) -> Response:
-        steps, now = store.funnel(range_of(since, until, zone, DAY))
+        steps, now = store.funnel(range_of(when, DAY))
         return _answer({"steps": steps, "now": now}, steps, as_csv, ("step", "orders", "share"))
 
     @routes.get(
@@ -198,27 +200,25 @@ def analytics_routes(store: CountStore, clock: Clock, feed: SummaryFeed) -> APIR
     )
     def latency(  # pyright: ignore[reportUnusedFunction]
         as_csv: AsCsv,
-        since: From = None,
-        until: To = None,
-        zone: Zone = "UTC",
+        when: Asked,
         unit: Unit | None = None,
         empty: Empty = False,
     ) -> Response:
-        of = range_of(since, until, zone, LENGTHS[unit] if unit else DAY)
+        of = range_of(when, LENGTHS[unit] if unit else DAY)
         if unit is not None:
-            over_time = store.latency_over_time(of, cut_of(of, unit, zone), empty)
+            over_time = store.latency_over_time(of, cut_of(of, unit, when.zone), empty)
             rows = [
-                {unit.value: at, "orders": sum(found.values())} | _quantiles(found)
+                {unit.value: at, "orders": sum(found.values())} | quantiles_ms(found)
                 for at, found in over_time
             ]
             names = (unit.value, "orders", *QUANTILES)
-            return _answer({"zone": zone, f"{unit}s": rows}, rows, as_csv, names)
+            return _answer({"zone": when.zone, f"{unit}s": rows}, rows, as_csv, names)
         found = store.latency(of)
         rows = [
             {"upToMs": round(latency_ms(bucket), 1), "orders": found[bucket]}
             for bucket in sorted(found)
         ]
-        document = {"orders": sum(found.values()), "ms": _quantiles(found), "histogram": rows}
+        document = {"orders": sum(found.values()), "ms": quantiles_ms(found), "histogram": rows}
         return _answer(document, rows, as_csv, ("upToMs", "orders"))
 
     @routes.get(
@@ -245,10 +245,6 @@ def _zone(name: str) -> tzinfo:
 
 def _in(zone: tzinfo, at: datetime | None) -> datetime | None:
     return at.replace(tzinfo=zone) if at is not None and at.tzinfo is None else at
-
-
-def _quantiles(histogram: Mapping[int, int]) -> Row:
-    return {name: quantile_ms(histogram, share) for name, share in QUANTILES.items()}
 
 
 def _answer(

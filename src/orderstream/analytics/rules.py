@@ -204,6 +204,16 @@ def bucket(took_ms: float) -> int:
     return bisect_left(_EDGES_MS, took_ms)
 
 
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def quantiles_ms(
+    histogram: Mapping[int, int], names: Iterable[str] = QUANTILES
+) -> dict[str, float | None]:
+    """Return quantiles of a histogram by name."""
+    return {name: quantile_ms(histogram, QUANTILES[name]) for name in names}
+
+
 def quantile_ms(histogram: Mapping[int, int], quantile: float) -> float | None:
     """Return the latency that this share of orders did not exceed; None without orders."""
     total = sum(histogram.values())

@@ -14,7 +14,7 @@ from orderstream.analytics.rules import (
     OUTCOMES,
     PENDING,
     Changes,
-    quantile_ms,
+    quantiles_ms,
     sell_through,
 )
 from orderstream.analytics.store import Row
@@ -25,6 +25,7 @@ ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing 
 BLOCK = 64  # Orders of one row (migrations/0003.minutes.sql).
 BATCH_MAX = 4000
 QUARTER = 15  # Minutes.
+OF_DECISIONS = ("p50", "p99")
 NUMBER_MAX = 10**18 - 1  # Of 18 digits: it fits a bigint.
 
 NAMED = "SELECT order_id, facts FROM counted_names WHERE order_id = ANY(%s::text[])"
@@ -213,7 +214,7 @@ class PostgresCounts:
             "orders": sum(outcomes.values()) - pending,
             "pending": pending,
             "outcomes": {name: outcomes.get(name, 0) for name in NAMES},
-            "decisionLatencyMs": _quantiles(histogram),
+            "decisionLatencyMs": quantiles_ms(histogram, OF_DECISIONS),
         }
 
     def happened(self, of: Range) -> Row:
@@ -221,7 +222,7 @@ class PostgresCounts:
         with self._database.transaction() as tx:
             found = dict(tx.execute(HAPPENED, _place(of)).fetchall())
             histogram = dict(tx.execute(LATENCIES, _place(of)).fetchall())
-        return _happened(found) | {"decisionLatencyMs": _quantiles(histogram)}
+        return _happened(found) | {"decisionLatencyMs": quantiles_ms(histogram, OF_DECISIONS)}
 
     def timeseries(self, of: Range, cut: Cut, empty: bool = False) -> list[Row]:
         """See CountStore."""
@@ -402,7 +403,3 @@ def _sku(sku: str, sold: int, lost: int) -> Row:
 
 def _user(user_id: str, *orders: int) -> Row:
     return {"userId": user_id, "outcomes": dict(zip(NAMES, orders, strict=True))}
-
-
-def _quantiles(histogram: Mapping[int, int]) -> Row:
-    return {"p50": quantile_ms(histogram, 0.5), "p99": quantile_ms(histogram, 0.99)}

@@ -1,10 +1,8 @@
 """What the page asks the console for."""
 
 import asyncio
-import csv
-import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from orderstream.console.trail import Trail
 from orderstream.contract.errors import Malformed
 from orderstream.flow import Step
 from orderstream.runtime.access import caller_of
-from orderstream.runtime.web import Problem, json_response, read_body
+from orderstream.runtime.web import Problem, csv_line, json_response, read_body
 
 STATIC = Path(__file__).parent / "static"
 BODY_MAX = 16 << 20  # As much as inventory takes of a CSV.
@@ -280,7 +278,7 @@ def console_routes(console: Console) -> APIRouter:
 
     @routes.get("/console/orders.{form}", summary="Every order that fits, as CSV or NDJSON")
     async def export(request: Request, form: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        write = {"csv": csv_line, "ndjson": _json_line}.get(form)
+        write = {"csv": order_as_csv, "ndjson": _json_line}.get(form)
         if write is None:
             raise Problem(404, "not-found", "An export is orders.csv or orders.ndjson.")
         given = request.query_params
@@ -294,7 +292,7 @@ def console_routes(console: Console) -> APIRouter:
         async def lines() -> AsyncIterator[bytes]:
             page = first
             if form == "csv":
-                yield _csv_row(ORDER_COLUMNS)
+                yield csv_line(ORDER_COLUMNS)
             while True:
                 yield b"".join(map(write, page["orders"]))
                 if page["nextCursor"] is None:
@@ -432,21 +430,8 @@ def _json_line(order: dict[str, Any]) -> bytes:
     return json.dumps(order, ensure_ascii=False).encode() + b"\n"
 
 
-def csv_line(order: dict[str, Any]) -> bytes:
+def order_as_csv(order: dict[str, Any]) -> bytes:
     """Write an order as a line of ORDER_COLUMNS."""
     items = " ".join(f"{line['qty']}x{line['sku']}" for line in order.get("items") or ())
     cells = order | {"items": items, "short": " ".join(order.get("short") or ())}
-    return _csv_row([_harmless(cells.get(name)) for name in ORDER_COLUMNS])
-
-
-def _csv_row(cells: Iterable[object]) -> bytes:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue().encode()
-
-
-def _harmless(cell: object) -> object:
-    """Keep a spreadsheet from taking a client's text for a formula (OWASP: CSV injection)."""
-    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{cell}"
-    return "" if cell is None else cell
+    return csv_line(cells.get(name) for name in ORDER_COLUMNS)

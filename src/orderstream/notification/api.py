@@ -5,12 +5,13 @@ from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.contract.values import EMAIL, LOCALE, PHONE, Contact
 from orderstream.notification.channels import Channel
-from orderstream.notification.rules import Kind, NotSent, Sent, State, message_with
+from orderstream.notification.rules import Kind, NotSent, Sent, State
 from orderstream.notification.store import Intent, NoticeStore
 from orderstream.notification.templates import BadTemplate, Templates, sample
 from orderstream.runtime.channels import LOG
@@ -94,7 +95,7 @@ def notice_routes(
             raise Problem(404, "unknown-channel", f"There is no channel {name}; there are: {known}")
         contact = Contact(to.email, to.phone, to.locale)
         at = clock()
-        said = message_with(sample(Kind.CONFIRMED), contact, at)
+        said = structs.replace(sample(Kind.CONFIRMED), notify=contact, at=at)
         mark = rfc3339(at.astimezone(UTC))
         try:
             result = channel.send(Intent(f"test:{mark}", name, None, "A test.", said, 1, 0, at))

@@ -152,19 +152,15 @@ class MailChannel:
 
     def _connect(self) -> smtplib.SMTP:
         server = self._server
-        context = ssl.create_default_context()
-        if not server.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
         # The name is ours to say: smtplib would look it up, which may take seconds.
         at, own = (server.host, server.port), gethostname()
         if server.secure == "ssl":
-            smtp = smtplib.SMTP_SSL(*at, own, timeout=SEND_TIMEOUT_S, context=context)
+            smtp = smtplib.SMTP_SSL(*at, own, timeout=SEND_TIMEOUT_S, context=self._context())
         else:
             smtp = smtplib.SMTP(*at, own, timeout=SEND_TIMEOUT_S)
         try:
             if server.secure == "starttls":
-                smtp.starttls(context=context)
+                smtp.starttls(context=self._context())
             smtp.ehlo_or_helo_if_needed()
             if server.user and server.password:
                 smtp.login(server.user, server.password)
@@ -172,6 +168,13 @@ class MailChannel:
             smtp.close()
             raise
         return smtp
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if not self._server.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     def _after_refusal(self, connection: _Connection) -> None:
         try:

@@ -59,12 +59,18 @@ class Dispatcher:
         rate: float | None = None,
         worker: int = 0,
     ) -> None:
+        self._store = store
         self._lanes = [
             _Lane(store, channel, waits_s, at_once, rate, worker) for channel in channels
         ]
 
     def start(self) -> None:
-        """Begin, in threads of its own; again, it does nothing."""
+        """Begin, in threads of its own; again, it does nothing more. Raises Unavailable.
+
+        What waits for a channel that is none of these is given up.
+        """
+        if count := self._store.abandon([lane.name for lane in self._lanes]):
+            log.warning("messages given up: their channels are not in the settings", count=count)
         for lane in self._lanes:
             lane.start()
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, Struct, UnsetType
 
 from orderstream.contract.events import (
     InventoryRejected,
@@ -133,11 +133,6 @@ def message(event: Told | Failed) -> Message:
                 order.items,
                 notify=order.notify,
             )
-
-
-def message_with(said: Message, notify: Contact, at: datetime) -> Message:
-    """Return a message for somebody else, at another time."""
-    return structs.replace(said, notify=notify, at=at)
 
 
 # What becomes of a message ------------------------------------------------------------------

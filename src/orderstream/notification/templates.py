@@ -26,8 +26,6 @@ _SAMPLE = Message(
     datetime(2026, 11, 21, 12, tzinfo=UTC),
     42,
     (Line("ABC-001", 2), Line("<MUG>", 1)),
-    "OUT_OF_STOCK",
-    ("<MUG>",),
 )
 
 
@@ -130,12 +128,6 @@ def nearest(locale: str) -> Sequence[str]:
 
 def sample(kind: Kind) -> Message:
     """Return a message to look at, or to test with; nobody's."""
-    return Message(
-        kind,
-        _SAMPLE.order_id,
-        _SAMPLE.at,
-        _SAMPLE.user_id,
-        _SAMPLE.items,
-        _SAMPLE.reason if kind is Kind.REJECTED else None,
-        _SAMPLE.short if kind is Kind.REJECTED else (),
-    )
+    if kind is Kind.REJECTED:
+        return structs.replace(_SAMPLE, kind=kind, reason="OUT_OF_STOCK", short=("<MUG>",))
+    return structs.replace(_SAMPLE, kind=kind)
