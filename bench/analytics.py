@@ -19,7 +19,6 @@ from psycopg import sql
 
 from bench.drain import drain, servers
 from bench.harness import Broken, Figure, folder, keep, say
-from orderstream import wiring
 from orderstream.contract.events import (
     Event,
     InventoryRejected,
@@ -34,6 +33,7 @@ from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line
 from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.replays import replay_of
 
 EVENTS = int(os.environ.get("EVENTS", "1000000"))
 SKUS = int(os.environ.get("SKUS", "100"))
@@ -81,7 +81,7 @@ def run() -> list[Figure]:
             cpu = ", ".join(f"{who} {us:.2f}" for who, us in done.cpu_us.items())
             say(f"analytics {number}: {done.orders_per_s:,.0f} events/s; us an event: {cpu}")
             if number < RUNS:
-                job = wiring.replay_of("analytics", settings)
+                job = replay_of("analytics", settings)
                 while job.members():  # Kafka forgets a worker 6 s after it ended.
                     time.sleep(0.2)
                 job.run(job.plan(Target()))

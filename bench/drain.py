@@ -27,7 +27,6 @@ from bench.harness import (
     say,
     tree_cpu_s,
 )
-from orderstream import wiring
 from orderstream.contract.envelope import Envelope
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.contract.topics import Topics
@@ -39,6 +38,7 @@ from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.setup import prepare
 
 ORDERS = int(os.environ.get("ORDERS", "200000"))
 RUNS = 3
@@ -112,7 +112,7 @@ def servers(at: Path, **more: str) -> Iterator[tuple[Settings, Mapping[str, str]
         store = postgres.start(local.home)
         env |= {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "DATABASE_URL": store.dsn}
         settings = Settings.load(env)
-        wiring.prepare(settings, *SERVICES)
+        prepare(settings, *SERVICES)
         with closing(Database(settings.dsn(), "inventory")) as database:
             PostgresStock(database).set_on_hand([(sku, PLENTY) for sku in (*MANY, *HOT)])
         yield settings, env

@@ -13,12 +13,12 @@ import structlog
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from orderstream import wiring
 from orderstream.local import kafka as local_kafka
 from orderstream.local import postgres
 from orderstream.local.guard import Guard
 from orderstream.runtime.migrations import migrate
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.setup import migrations
 from tests.homes import own_home
 from tests.ports import own_port
 
@@ -60,7 +60,7 @@ def template_dsn(home: Path, guard: Guard) -> Iterator[str]:
     try:
         if status.pid is not None:
             guard.watch(status.pid, signal.SIGINT)
-        migrate(status.dsn, wiring.migrations())
+        migrate(status.dsn, migrations())
         yield status.dsn
     finally:
         postgres.stop(home)

@@ -162,7 +162,7 @@ class TestThePage:
 
     @pytest.mark.parametrize(
         "path",
-        ["/static/%2e%2e/api.py", "/static/..%2f..%2fwiring.py", "/static/no"],
+        ["/static/%2e%2e/api.py", "/static/..%2f..%2freaders.py", "/static/no"],
     )
     def test_gives_no_other_file(self, alone: Alone, path: str) -> None:
         assert httpx.get(alone.url + path).status_code == 404

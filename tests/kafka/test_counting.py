@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 import pytest
 from bench.analytics import TABLES, events, put, tables
 
-from orderstream import wiring
 from orderstream.analytics.rules import HAPPENS, Accepted, Changes, count
 from orderstream.contract.events import OrderCreated
 from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.replays import replay_of
 from tests.conftest import SettingsOf
 from tests.kafka.test_replay import forgotten, rows, running
 from tests.kafka.topics import create
@@ -59,7 +59,7 @@ class TestAReplay:
         assert users(settings) == total_users(model)
 
         until(lambda: forgotten(settings, "analytics"), what="the group is empty")
-        job = wiring.replay_of("analytics", settings)
+        job = replay_of("analytics", settings)
         plan = job.plan(Target())
         assert plan.rebuild
         job.run(plan)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from orderstream import Events, consumer, wiring
+from orderstream import Events, consumer
 from orderstream.audit.verify import verify
 from orderstream.contract.errors import ConfigurationError, Fenced, Unavailable
 from orderstream.contract.topics import retry_topic_of
@@ -29,6 +29,9 @@ from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
+from orderstream.wiring.consumers import consumer_loop, prepare_consumer
+from orderstream.wiring.replays import replay_of
+from orderstream.wiring.setup import dead_letters
 from tests.builders import an_order
 from tests.conftest import SettingsOf
 from tests.kafka.test_replay import come_to_rest, running
@@ -74,10 +77,10 @@ class Running:
 
     def __init__(self, definition: Definition, settings: Settings, number: int = 0) -> None:
         settings = settings.model_copy(update={"worker": number})
-        wiring.prepare_consumer(definition, settings)
+        prepare_consumer(definition, settings)
         self._database = Database(settings.dsn(), definition.schema)
         metrics = StageMetrics(f"{definition.name}-{number}")
-        self.loop: Loop = wiring.consumer_loop(definition, settings, self._database, metrics)
+        self.loop: Loop = consumer_loop(definition, settings, self._database, metrics)
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
         self.ended_with: BaseException | None = None
@@ -227,14 +230,14 @@ class TestAFailure:
             pages = connection.execute("SELECT DISTINCT status FROM order_view.orders").fetchall()
         assert pages == [(20,)]
         assert verify(settings, wait_s=20, progress=None).proven
-        desk = wiring.dead_letters(settings)
+        desk = dead_letters(settings)
         found = list(desk.find(Wanted(group=settings.group("noting"))))
         assert sorted(one.letter.order or "" for one in found) == ["2", "4"]
 
     def test_is_redriven_to_the_consumer_that_gave_up_alone(self, parked: Settings) -> None:
         settings = parked
         broken.clear()
-        desk = wiring.dead_letters(settings)
+        desk = dead_letters(settings)
         letters = [found.letter for found in desk.find(Wanted())]
         assert desk.handle(letters, Change("ann")).now == 2
         assert len(read(settings, settings.topics.order_created)) == 4
@@ -257,7 +260,7 @@ class TestAFailure:
     ) -> None:
         settings = parked
         broken.clear()
-        desk = wiring.dead_letters(settings)
+        desk = dead_letters(settings)
         letters = [found.letter for found in desk.find(Wanted(order="2"))]
         assert desk.handle(letters, Change("ann")).now == 1
         definition = noting(settings, rebuild=True)
@@ -273,7 +276,7 @@ class TestAFailure:
 def replayed(settings: Settings, target: Target) -> None:
     group = settings.group("noting")
     until(lambda: not Admin(settings.kafka()).members(group), what="the group is empty")
-    job = wiring.replay_of("noting", settings)
+    job = replay_of("noting", settings)
     job.run(job.plan(target))
 
 
@@ -346,7 +349,7 @@ class TestItsTables:
     def test_that_cannot_be_made_are_named(self, settings: Settings) -> None:
         wrong = replace(noting(settings), tables="CREATE TABEL x ()")
         with pytest.raises(ConfigurationError, match=r"noting: its tables: .*TABEL"):
-            wiring.prepare_consumer(wrong, settings)
+            prepare_consumer(wrong, settings)
 
     def test_may_be_a_folder_of_migrations(self, settings: Settings, tmp_path: Any) -> None:
         (tmp_path / "0001.handled.sql").write_text(TABLES)
@@ -358,4 +361,4 @@ class TestItsTables:
             (tmp_path / "0002.more.sql").write_text("ALTER TABLE handled ADD more text")
         gone = replace(definition, tables=tmp_path / "gone")
         with pytest.raises(ConfigurationError, match="no folder"):
-            wiring.prepare_consumer(gone, settings)
+            prepare_consumer(gone, settings)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from orderstream import wiring
 from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, TransactionAborted
 from orderstream.dead_letters.desk import Change, DeadLetters, Found, Nowhere, Unknown
 from orderstream.dead_letters.rules import Place, Wanted, edited
 from orderstream.runtime.broker_kafka import KafkaSink
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
+from orderstream.wiring.setup import dead_letters
 from tests.conftest import SettingsOf
 from tests.kafka.topics import create, decided, headers_of, keys, put, read
 from tests.kafka.workers import Workers, stock
@@ -50,7 +50,7 @@ def springs(settings: Settings, number: int, offset: int = 3) -> Output:
 
 
 def desk_of(settings: Settings) -> DeadLetters:
-    return wiring.dead_letters(settings)
+    return dead_letters(settings)
 
 
 def open_ones(settings: Settings, wanted: Wanted | None = None) -> list[Found]:
@@ -221,7 +221,7 @@ def killed_at(settings: Settings, call: str, after: bool, folder: Path) -> int:
         textwrap.dedent(
             f"""
             import os, signal
-            from orderstream import wiring
+            from orderstream.wiring.setup import dead_letters
             from orderstream.dead_letters.desk import Change
             from orderstream.dead_letters.rules import Wanted
             from orderstream.runtime.broker_kafka import KafkaSink
@@ -237,7 +237,7 @@ def killed_at(settings: Settings, call: str, after: bool, folder: Path) -> int:
                 os.kill(os.getpid(), signal.SIGKILL)
 
             setattr(KafkaSink, {call!r}, killed)
-            desk = wiring.dead_letters(Settings.load(os.environ))
+            desk = dead_letters(Settings.load(os.environ))
             desk.handle((f.letter for f in desk.find(Wanted())), Change("killed"))
             """
         )

@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from orderstream import wiring
 from orderstream.audit.verify import verify
 from orderstream.contract.errors import Unavailable
 from orderstream.flow import SCHEMAS
@@ -20,6 +19,8 @@ from orderstream.runtime.database import Database
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.replays import replay_of
+from orderstream.wiring.stages import stage_loop, stage_parts
 from tests.builders import an_order
 from tests.conftest import database_copy, own_settings
 from tests.kafka.topics import create, decided, keys, put, read
@@ -37,8 +38,8 @@ def running(settings: Settings, *services: str) -> Iterator[None]:
     with ExitStack() as stack:
         for name in services:
             database = Database(settings.dsn(), SCHEMAS[name])
-            stage = wiring.stage_parts(name, settings, database).stage
-            loop = wiring.stage_loop(stage, settings, database, StageMetrics(f"test-{name}"))
+            stage = stage_parts(name, settings, database).stage
+            loop = stage_loop(stage, settings, database, StageMetrics(f"test-{name}"))
             thread = Thread(target=loop.run, daemon=True)
             thread.start()
             stack.callback(database.close)
@@ -90,7 +91,7 @@ def forgotten(settings: Settings, name: str) -> bool:
 def replayed(settings: Settings, name: str, target: Target = Target()) -> None:  # noqa: B008
     """Replay, and have the service read again up to the end."""
     until(lambda: forgotten(settings, name), what="the group is empty")
-    job = wiring.replay_of(name, settings)
+    job = replay_of(name, settings)
     job.run(job.plan(target))
     assert all(move.before == move.to for move in job.plan(target).moves)
     come_to_rest(settings, name)
@@ -172,7 +173,7 @@ class TestAReplayFromTheBeginning:
             connection.execute("DELETE FROM inventory.reservation")
             connection.execute("UPDATE inventory.stock SET reserved = 0")
         until(lambda: forgotten(settings, "inventory"), what="the group is empty")
-        job = wiring.replay_of("inventory", settings)
+        job = replay_of("inventory", settings)
         job.run(job.plan(Target()))
         with running(settings, "inventory"):
             until(lambda: rows(settings, mugs) == reserved, what="reserved again")
@@ -180,7 +181,7 @@ class TestAReplayFromTheBeginning:
 
 class TestAPlan:
     def test_goes_back_and_never_forward(self, settings: Settings) -> None:
-        job = wiring.replay_of("view", settings)
+        job = replay_of("view", settings)
         assert all(move.to == move.before for move in job.plan(Target(10**9)).moves)
         assert all(move.to == min(2, move.before) for move in job.plan(Target(2)).moves)
         assert all(move.to == 0 for move in job.plan(Target(time_ms=0)).moves)
@@ -191,7 +192,7 @@ class TestAPlan:
         self, settings: Settings
     ) -> None:
         def rebuilds(name: str, target: Target) -> bool:
-            return wiring.replay_of(name, settings).plan(target).rebuild
+            return replay_of(name, settings).plan(target).rebuild
 
         assert rebuilds("view", Target())
         assert rebuilds("analytics", Target())
@@ -208,7 +209,7 @@ class TestAPlan:
         assert (pages(settings), rows(settings, COUNTS)) == before
 
     def test_knows_who_is_in_the_group(self, settings: Settings) -> None:
-        job = wiring.replay_of("inventory", settings)
+        job = replay_of("inventory", settings)
         with running(settings, "inventory"):
             (member,) = until(job.members, what="it has joined")
             assert member.startswith(settings.group("inventory"))

@@ -3,13 +3,13 @@
 from contextlib import ExitStack
 from threading import Thread
 
-from orderstream import wiring
 from orderstream.flow import SCHEMAS
 from orderstream.inventory.store_postgres import PostgresStock
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import Database
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.settings import Settings
+from orderstream.wiring.stages import stage_loop, stage_parts
 
 
 class Worker:
@@ -18,10 +18,8 @@ class Worker:
     def __init__(self, settings: Settings, number: int = 0, name: str = "inventory") -> None:
         settings = settings.model_copy(update={"worker": number})
         self._database = Database(settings.dsn(), SCHEMAS[name])
-        stage = wiring.stage_parts(name, settings, self._database).stage
-        self._loop = wiring.stage_loop(
-            stage, settings, self._database, StageMetrics(f"{name}-{number}")
-        )
+        stage = stage_parts(name, settings, self._database).stage
+        self._loop = stage_loop(stage, settings, self._database, StageMetrics(f"{name}-{number}"))
         self.ended_with: BaseException | None = None
         self._stopped = False
         self._thread = Thread(target=self._run, daemon=True)

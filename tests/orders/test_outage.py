@@ -11,7 +11,7 @@ import pytest
 from orderstream.contract.envelope import header
 from orderstream.contract.events import decode_created
 from orderstream.runtime.publisher import CONFIRM_TIMEOUT_MS
-from orderstream.wiring import CLAIM_PATIENCE_S
+from orderstream.wiring.order import CLAIM_PATIENCE_S
 from tests.brokers import OwnKafka
 from tests.bulk import Stream, body_of
 from tests.conftest import database_copy, own_settings

@@ -6,10 +6,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from orderstream import wiring
 from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
+from orderstream.wiring.setup import dead_letters
 from tests.conftest import SettingsOf
 from tests.kafka.test_redrive import put_back, springs
 from tests.kafka.topics import create, put, read
@@ -29,7 +29,7 @@ def settings(settings_of: SettingsOf) -> Settings:
 @pytest.fixture
 def http(settings: Settings) -> Http:
     app = web_app("test", {})
-    app.include_router(dead_letter_routes(wiring.dead_letters(settings)))
+    app.include_router(dead_letter_routes(dead_letters(settings)))
     return lambda method, path, **options: ask(app, method, path, **options)
 
 

@@ -12,7 +12,8 @@ from orderstream.runtime.database import Database
 from orderstream.runtime.server import WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
-from orderstream.wiring import sending, stage_parts
+from orderstream.wiring.notification import sending
+from orderstream.wiring.stages import stage_parts
 from tests.fuzzing import fuzz
 from tests.ports import own_port
 from tests.waiting import until

@@ -11,7 +11,7 @@ from orderstream.runtime.database import Database
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.migrations import pending
 from orderstream.runtime.settings import Settings
-from orderstream.wiring import migrations
+from orderstream.wiring.setup import migrations
 from tests.builders import an_order
 from tests.conftest import own_settings
 from tests.kafka.topics import create, put, read

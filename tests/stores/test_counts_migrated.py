@@ -7,8 +7,8 @@ from shutil import copy
 import psycopg
 import pytest
 
-from orderstream import wiring
 from orderstream.runtime.migrations import migrate
+from orderstream.wiring.setup import migrations
 from tests.conftest import database_copy
 
 OLD = ("0000.position", "0001.counts", "0002.forgotten")
@@ -18,7 +18,7 @@ KNOWN = {"0": 1, "63": 2, "64": 66, "100000007": 34, "007": 4, "order-1": 8, "9"
 @pytest.fixture
 def before(template_dsn: str, tmp_path: Path) -> Iterator[str]:
     """A database as the version before left it."""
-    folder = wiring.migrations("analytics")["analytics"]
+    folder = migrations("analytics")["analytics"]
     for name in OLD:
         copy(folder / f"{name}.sql", tmp_path)
     with database_copy(template_dsn) as dsn:
@@ -45,7 +45,7 @@ def marks(dsn: str) -> list[tuple[str, int, int]]:
 
 class TestTheMigration:
     def test_keeps_what_is_known_of_each_order_and_the_sums(self, before: str) -> None:
-        migrate(before, wiring.migrations("analytics"))
+        migrate(before, migrations("analytics"))
         assert known(before) == KNOWN
         assert marks(before) == []
         with psycopg.connect(before) as connection:
@@ -59,5 +59,5 @@ class TestTheMigration:
                     f"INSERT INTO {schema}.forgotten VALUES ('inventory.reserved', 0, 3)".encode()
                 )
             connection.execute("INSERT INTO order_view.forgotten VALUES ('order.created', 0, 5)")
-        migrate(before, wiring.migrations("analytics"))
+        migrate(before, migrations("analytics"))
         assert marks(before) == [("inventory.reserved", 0, 3), ("order.created", 0, 5)]

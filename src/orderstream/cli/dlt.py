@@ -210,6 +210,6 @@ def _time(time_ms: int) -> str:
 
 def desk_of() -> "DeadLetters":
     """Return the dead letters of the Kafka that is set, or runs here."""
-    from orderstream import wiring
+    from orderstream.wiring.setup import dead_letters
 
-    return wiring.dead_letters(settings.load_resolved(database=False))
+    return dead_letters(settings.load_resolved(database=False))

@@ -162,7 +162,7 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
     import psycopg
 
     from orderstream.runtime.migrations import pending
-    from orderstream.wiring import migrations
+    from orderstream.wiring.setup import migrations
 
     try:
         with psycopg.connect(dsn, connect_timeout=5) as connection:
@@ -180,7 +180,7 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
 
 def check_redis(current: "Settings") -> Iterator[Finding]:
     """Check the Redis that is set, if one is; none of its faults is more than a warning."""
-    from orderstream.wiring import hints_of
+    from orderstream.wiring.setup import hints_of
 
     hints = hints_of(current)
     if hints is None:

@@ -44,7 +44,7 @@ def replay(
     of it again and publishes none of it again; its tables are emptied first, from the beginning,
     if it is one that says rebuild=True. Nothing unread is passed over.
     """
-    from orderstream import wiring
+    from orderstream.wiring.replays import replay_held_back, replay_of
 
     target = target_of(to)
     current = settings.load_resolved()
@@ -55,7 +55,7 @@ def replay(
         _check_name(service, own_consumers(current))
     if own and restart:
         raise typer.BadParameter(f"--restart: stop {service} yourself, where `run` runs it")
-    job = wiring.replay_of(service, current)
+    job = replay_of(service, current)
     if not (restart or dry_run):
         _refuse_members(service, job)
     plan = job.plan(target)
@@ -69,7 +69,7 @@ def replay(
             raise typer.Exit(1)
         if restart:
             hint(f"stopping {service}; Kafka forgets its workers some seconds later")
-            plan = wiring.replay_held_back(service, current, target)
+            plan = replay_held_back(service, current, target)
         else:
             plan = job.plan(target)  # It may have gone on meanwhile.
             job.run(plan)

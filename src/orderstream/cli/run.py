@@ -60,9 +60,9 @@ def run(
         definition = replace(definition, start=start.value)
     current = settings.load_resolved()
 
-    from orderstream import wiring
     from orderstream.local.processes import free_port
     from orderstream.runtime.observe import configure_logs
+    from orderstream.wiring.consumers import serve_consumer
 
     if port is None:
         port = free_port(PORT_FIRST)
@@ -70,7 +70,7 @@ def run(
         raise ConfigurationError(f"--port {port}: it is taken on this machine; choose another")
     configure_logs(definition.name, current.log_level)
     hint(f"{definition.name}: health and metrics on http://{current.host}:{port}")
-    sys.exit(wiring.serve_consumer(definition, current, port))
+    sys.exit(serve_consumer(definition, current, port))
 
 
 def _list(as_json: bool) -> None:

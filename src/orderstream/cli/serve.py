@@ -24,16 +24,24 @@ class Service(StrEnum):
 @app.command()
 def serve(service: Annotated[Service, typer.Argument(help="Which one.")]) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
-    from orderstream import wiring
     from orderstream.runtime.observe import configure_logs
 
     current = settings.load_resolved()
     configure_logs(service, current.log_level)
-    if service is Service.ORDER:
-        sys.exit(wiring.serve_order(current))
-    if service is Service.CONSOLE:
-        sys.exit(wiring.serve_console(current))
-    sys.exit(wiring.serve_stage(service, current))
+    # Each loads its own part of the wiring alone: what a service does not load costs no memory.
+    match service:
+        case Service.ORDER:
+            from orderstream.wiring.order import serve_order
+
+            sys.exit(serve_order(current))
+        case Service.CONSOLE:
+            from orderstream.wiring.console import serve_console
+
+            sys.exit(serve_console(current))
+        case _:
+            from orderstream.wiring.stages import serve_stage
+
+            sys.exit(serve_stage(service, current))
 
 
 @app.command(hidden=True)
@@ -42,9 +50,9 @@ def read_feed(
     ends: Annotated[str | None, typer.Option(help="Up to this id; for ever.")] = None,
 ) -> None:
     """Read the log for those who listen to all events; the order service starts this."""
-    from orderstream import wiring
     from orderstream.runtime.observe import configure_logs
+    from orderstream.wiring.order import read_feed as read
 
     current = settings.load_resolved()
     configure_logs("order", current.log_level, human=sys.stderr.isatty())
-    wiring.read_feed(current, begins, ends)
+    read(current, begins, ends)

@@ -118,10 +118,10 @@ def db_status(as_json: AsJson = False) -> None:
 @db_app.command("migrate")
 def db_migrate() -> None:
     """Bring every schema up to date; services also do this for themselves when they start."""
-    from orderstream import wiring
     from orderstream.runtime.migrations import migrate
+    from orderstream.wiring.setup import migrations
 
-    applied = migrate(cli_settings.load_resolved(kafka=False).dsn(), wiring.migrations())
+    applied = migrate(cli_settings.load_resolved(kafka=False).dsn(), migrations())
     for name in applied:
         typer.echo(f"applied {name}")
     if not applied:

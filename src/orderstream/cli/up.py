@@ -93,12 +93,12 @@ def everything(
     What ran before is left running. Raises ConfigurationError or Unavailable when it does not
     come up; then everything started is ended first.
     """
-    from orderstream import wiring
     from orderstream.local.guard import Guard
     from orderstream.local.holding import is_held_back
     from orderstream.local.processes import free_port
     from orderstream.local.supervisor import Supervisor
     from orderstream.runtime.observe import configure_logs
+    from orderstream.wiring.setup import load_demo_catalogue, prepare
 
     configure_logs("up", "WARNING", human=True)
     began = time.monotonic()
@@ -140,9 +140,9 @@ def everything(
             for name in SERVICES:
                 for worker in range(workers.get(name, 1)):
                     keep(name, worker)
-            wiring.prepare(settings, "inventory")
+            prepare(settings, "inventory")
             if wanted.database_url is None:  # Nobody else's shelves.
-                wiring.load_demo_catalogue(settings)
+                load_demo_catalogue(settings)
             _wait_until_ready(settings, SERVICES, supervisor, stopping)
             keep(CONSOLE, 0)  # Orders are taken already: it looks on.
             _wait_until_ready(settings, (CONSOLE,), supervisor, stopping)

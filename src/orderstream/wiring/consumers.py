@@ -1,0 +1,67 @@
+"""Consumers of a user's own."""
+
+from orderstream.extension.definition import Definition
+from orderstream.extension.stage import SaidBefore, consumer_stage, topics_of
+from orderstream.extension.tables import set_up
+from orderstream.runtime.admin import Admin
+from orderstream.runtime.background import Background
+from orderstream.runtime.database import Database
+from orderstream.runtime.failure import RetryPolicy
+from orderstream.runtime.loop import Loop
+from orderstream.runtime.observe import StageMetrics
+from orderstream.runtime.said import Said
+from orderstream.runtime.settings import Settings
+from orderstream.wiring.loops import kafka_loop, serve_loop
+
+
+def prepare_consumer(definition: Definition, settings: Settings) -> None:
+    """Set up a consumer's topics and schema. Safe to repeat.
+
+    Raises Unavailable, and ConfigurationError for what is wrong with its tables.
+    """
+    topics, group = settings.topics, settings.group(definition.name)
+    set_up(settings.dsn(), definition, topics, group)
+    wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
+    Admin(settings.kafka()).create(wanted, settings.partitions)
+
+
+def consumer_loop(
+    definition: Definition, settings: Settings, database: Database, metrics: StageMetrics
+) -> Loop:
+    """Return the loop that runs a consumer against Kafka. Raises Unavailable."""
+    group = settings.group(definition.name)
+    said, before = Said(database), SaidBefore(database)
+    stage = consumer_stage(definition, settings.topics, group, before)
+    # Kafka forgets the offsets of a group that was away for a week; the store does not.
+    begins_at_end = definition.start == "end" and said.is_new()
+    retries, backoff_s = definition.retries, definition.backoff_s
+    return kafka_loop(
+        stage,
+        settings,
+        database,
+        metrics,
+        offset_reset="latest" if begins_at_end else "earliest",
+        policy=RetryPolicy(
+            settings.retry_attempts if retries is None else retries,
+            int((settings.retry_backoff_s if backoff_s is None else backoff_s) * 1000),
+        ),
+        records_max=definition.batch,
+        answered=before,
+        said=said,
+    )
+
+
+def serve_consumer(definition: Definition, settings: Settings, port: int) -> int:
+    """Run a consumer of a user's own until SIGTERM or SIGINT; return the exit code.
+
+    1 when it had to stop: another incarnation took its place, or its tables cannot be made.
+    """
+    database = Database(settings.dsn(), definition.schema, settings.database_pool)
+    metrics = StageMetrics(definition.name)
+    background = Background(
+        lambda: prepare_consumer(definition, settings),
+        lambda: consumer_loop(definition, settings, database, metrics),
+    )
+    code = serve_loop(definition.name, settings, port, database, background, metrics)
+    database.close()
+    return code
