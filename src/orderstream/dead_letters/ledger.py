@@ -211,13 +211,14 @@ class Ledger:
         if at[0] == self._marks_topic:
             self._take_mark(record)
             return
-        letter = read(record)
+        letter = read(record).brief
+        said = letter.cause
         kept = self._letters[at]
         before = kept[next(reversed(kept))].at_ms if kept else 0
-        cause = self._cause_of.setdefault(letter.cause, len(self._causes))
+        cause = self._cause_of.setdefault(said, len(self._causes))
         if cause == len(self._causes):
-            self._causes.append(letter.cause)
-        kept[offset] = _Kept(max(before, letter.parked_ms), cause, _pack(letter.brief))
+            self._causes.append(said)
+        kept[offset] = _Kept(max(before, letter.parked_ms), cause, _pack(letter))
 
     def _take_mark(self, record: Record) -> None:
         """Keep what was done with one: the first mark of it counts."""

@@ -106,8 +106,14 @@ class Brief(Struct, frozen=True, array_like=True):
 
 def _pattern(reason: str | None, order: str | None) -> str:
     said = reason or "unknown"
+    if not order or order not in said:
+        return said
     # Not inside another word or number: an order may be called 3.
-    return re.sub(rf"(?<!\w){re.escape(order)}(?!\w)", "...", said) if order else said
+    before, *parts = said.split(order)
+    for part in parts:
+        alone = not (before[-1:].isalnum() or part[:1].isalnum())
+        before += ("..." if alone else order) + part
+    return before
 
 
 class DeadLetter(Struct, frozen=True):
