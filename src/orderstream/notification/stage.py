@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from msgspec import structs
 from psycopg import Connection
 
-from orderstream.contract.envelope import event_id
+from orderstream.contract.envelope import TRACEPARENT, event_id, header, read_traceparent
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
@@ -21,7 +22,7 @@ from orderstream.notification.rules import Failed, Notice, Told, is_told, words
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
+from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Record, Stage
 
 
 def notification_stage(
@@ -41,7 +42,7 @@ def notification_stage(
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         notices = [event for _, event in batch if event is not None]
         if channels:
-            store.intend(tx, channels, notices, batch.now)
+            store.intend(tx, channels, [_traced(d) for d in batch if d.event], batch.now)
         if log is not None:
             log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
         return ()
@@ -67,6 +68,13 @@ def notification_stage(
         keeps=Keeps.OFFSETS_IN_STORE,
         linger_s=(0.01, 0.1),
     )
+
+
+def _traced(delivery: Delivery) -> Notice:
+    context = read_traceparent(header(delivery.record.headers(), TRACEPARENT))
+    if context is None:
+        return delivery.event
+    return structs.replace(delivery.event, traceparent=context.decode())
 
 
 def _notice(event_type: str, event: Told) -> Notice | None:

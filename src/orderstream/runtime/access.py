@@ -37,5 +37,12 @@ async def name_of(request: Request) -> str | None:
     return None if caller is None else caller.name
 
 
+async def traceparent_of(request: Request) -> bytes | None:
+    """Return the W3C trace context that the request came with, to be handed on."""
+    said = request.headers.get("traceparent")
+    return None if said is None else said.encode("latin-1")
+
+
 Owner = Annotated[str | None, Depends(owner_of)]
 By = Annotated[str | None, Depends(name_of)]
+Traceparent = Annotated[bytes | None, Depends(traceparent_of)]

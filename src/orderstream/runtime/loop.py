@@ -15,6 +15,7 @@ What goes wrong is one of four things, and each has one answer:
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import structlog
 
@@ -52,6 +53,7 @@ from orderstream.runtime.stage import (
     Record,
     Stage,
 )
+from orderstream.runtime.tracing import BatchTracer
 
 POLL_WAIT_S = 0.2
 PAUSE_FIRST_S = 0.1
@@ -61,6 +63,7 @@ IDLE_IS_WELL = 5
 # transaction's, with their repeats (broker_kafka.py). The store's: a statement has 30 s.
 KAFKA_PATIENCE_S = 28.0
 STORE_PATIENCE_S = 45.0
+UNTRACED = nullcontext()
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -85,6 +88,7 @@ class Loop:
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
         said: Said | None = None,
+        tracer: BatchTracer | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -100,6 +104,7 @@ class Loop:
         self._answered = answered
         self._forgotten = forgotten
         self._said = said
+        self._tracer = tracer
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
@@ -177,7 +182,8 @@ class Loop:
             if self._said:
                 self._said.tidy()
             return 0
-        with self._metrics.batch(len(records)):
+        traced = UNTRACED if self._tracer is None else self._tracer.batch(records)
+        with self._metrics.batch(len(records)), traced:
             done = after = _positions_after(records)
             outputs: list[Output] = []
             if self._said:
@@ -263,6 +269,8 @@ class Loop:
     def _failed(self, record: Record, error: Exception) -> list[Output]:
         """Decide between another try and the dead letters, and log it."""
         topic = record.topic() or ""
+        if self._tracer is not None:
+            self._tracer.failed(record, error)
         if isinstance(error, Malformed) and topic not in self._stage.parks:
             self._metrics.passed_over()
             return []  # Another stage parks it (Stage.parks), so that it is parked once.
