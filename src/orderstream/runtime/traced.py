@@ -28,7 +28,11 @@ def traced_route(route: DirectRoute, tracer: Tracer, path: str) -> DirectRoute:
     said = {METHOD: "POST", ROUTE: path, "url.path": path, "url.scheme": "http"}
 
     def traced(headers: HttpHeaders, body: bytes, answer: Answer) -> None:
-        span = tracer.begin(name, "server", _given(headers), said)
+        given = _given(headers)
+        if given is not None and not tracer.wants(given):
+            handle(headers, body, answer)
+            return
+        span = tracer.begin(name, "server", given, said)
 
         def answered(status: int, headers: HttpHeaders, body: bytes) -> None:
             _end(span, status)
@@ -56,7 +60,7 @@ class TracedApp:
             return
         headers, method = scope["headers"], scope["method"]
         given = _given(headers)
-        if given is None and method in _READS:
+        if method in _READS if given is None else not self._tracer.wants(given):
             await self._app(scope, receive, send)
             return
         said = {METHOD: method, "url.path": scope["path"], "url.scheme": scope["scheme"]}
