@@ -43,7 +43,7 @@ class World:
             found = {f"{s.service} {s.name}": s for s in self.collector.of(trace)}
             return found if {*names} <= found.keys() else None
 
-        return until(look, what=f"{names}, but {[s.name for s in self.collector.of(trace)]}")
+        return until(look, what=f"{names} in trace {trace}")
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,9 @@ class TestAConsumerOfAUsersOwn:
     def test_has_spans_and_its_own_ones_are_among_them(self, world: World, tmp_path: Path) -> None:
         (tmp_path / "stamping.py").write_text(OWN)
         with own(world.running, "stamping:stamp", tmp_path) as running:
-            trace = a_trace()
+            first, trace = a_trace(), a_trace()
+            world.running.place(ITEMS, traceparent=traceparent(first))
+            world.until(first, "orderstream-stamps process order.created")  # With all before it.
             world.running.place(ITEMS, traceparent=traceparent(trace))
             found = world.until(
                 trace, "orderstream-stamps process order.created", "orderstream-stamps send stamps"
