@@ -42,7 +42,9 @@ def notification_stage(
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         notices = [event for _, event in batch if event is not None]
         if channels:
-            store.intend(tx, channels, [_traced(d) for d in batch if d.event], batch.now)
+            store.intend(
+                tx, channels, [_traced(d) for d in batch if d.event is not None], batch.now
+            )
         if log is not None:
             log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
         return ()

@@ -12,7 +12,7 @@ from orderstream.contract.errors import OutcomeUnknown
 from orderstream.runtime.direct import Answer, DirectRoute
 from orderstream.runtime.direct import Headers as HttpHeaders
 from orderstream.runtime.publisher import Publisher, Settled
-from orderstream.runtime.tracing import NONE, Span, Tracer, context_of, sending, with_context
+from orderstream.runtime.tracing import KEY, Span, Tracer, context_of, sending, with_context
 from orderstream.runtime.web import ASGIApp
 
 _NAME = TRACEPARENT.encode()
@@ -114,11 +114,12 @@ class TracedPublisher(Publisher):
         if given is not None and not self._tracer.wants(given):
             super().send(topic, key, value, headers, settled)
             return
-        name, said = sending(topic, key)
+        name, said = sending(topic)
+        said[KEY] = key.decode(errors="replace")
         span = self._tracer.begin(name, "producer", given, said)
 
         def confirmed(error: OutcomeUnknown | None) -> None:
-            span.end(None if error is None else type(error).__name__, NONE)
+            span.end(None if error is None else type(error).__name__)
             settled(error)
 
         try:

@@ -13,6 +13,7 @@ span below it, with a link to the batch's: the variant that the conventions leav
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
 
@@ -107,17 +108,20 @@ def with_context(headers: Headers, traceparent: bytes) -> Headers:
     return [*(kept for kept in headers if kept[0] != TRACEPARENT), (TRACEPARENT, traceparent)]
 
 
-def sending(topic: str, key: bytes | None = None) -> tuple[str, Attributes]:
+def sending(topic: str) -> tuple[str, dict[str, str | int]]:
     """Return the name and the attributes of a span that sends to a topic."""
-    said: dict[str, str | int] = {
+    return f"send {topic}", {
         SYSTEM: "kafka",
         OPERATION: "send",
         OPERATION_TYPE: "send",
         DESTINATION: topic,
     }
-    if key is not None:
-        said[KEY] = key.decode(errors="replace")
-    return f"send {topic}", said
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    span: Span
+    keys: list[bytes | None] = field(default_factory=list[bytes | None])  # Of its records.
 
 
 class BatchTracer:
@@ -128,7 +132,7 @@ class BatchTracer:
         self._group = group
         self._batch: Span | None = None
         self._spans: dict[bytes, Span] = {}  # By the context that the records came with.
-        self._sends: dict[tuple[str, bytes], tuple[Span, list[int]]] = {}  # And how many records.
+        self._sends: dict[tuple[str, bytes], _Sending] = {}  # By topic and the span above.
         self._faults: dict[bytes, str] = {}
 
     @contextmanager
@@ -163,13 +167,13 @@ class BatchTracer:
         if given is None and len(self._spans) == 1:  # Whose else could it be?
             (parent,) = self._spans.values()
         at = output.topic, parent.traceparent
-        if at not in self._sends:
-            name, attributes = sending(output.topic, output.key)
+        found = self._sends.get(at)
+        if found is None:
+            name, attributes = sending(output.topic)
             span = self._tracer.begin(name, "producer", parent.traceparent, attributes)
-            self._sends[at] = span, [0]
-        span, count = self._sends[at]
-        count[0] += 1
-        return output._replace(headers=with_context(output.headers, span.traceparent))
+            found = self._sends[at] = _Sending(span)
+        found.keys.append(output.key)
+        return output._replace(headers=with_context(output.headers, found.span.traceparent))
 
     def _begin(self, records: Sequence[Record]) -> Span | None:
         """Begin the spans of a batch, if anybody wants any."""
@@ -192,16 +196,16 @@ class BatchTracer:
         around = [batch.traceparent]
         for context, some in found.items():
             name, attributes = self._processing(some)
+            attributes |= _said_of([record.key() for record in some])
             if len(some) == 1:
-                _place(some[0], attributes)
-            else:
-                attributes[COUNT] = len(some)
+                attributes[PARTITION] = str(some[0].partition() or 0)
+                attributes[OFFSET] = some[0].offset() or 0
             self._spans[context] = begin(name, "consumer", context, attributes, around)
         return batch
 
     def _end(self, batch: Span, error: str | None) -> None:
-        for span, (count,) in self._sends.values():
-            span.end(error, {COUNT: count} if count > 1 else NONE)
+        for sent in self._sends.values():
+            sent.span.end(error, _said_of(sent.keys))
         for context, span in self._spans.items():
             span.end(error or self._faults.get(context))
         batch.end(error)
@@ -224,11 +228,12 @@ class BatchTracer:
         return f"process {said[DESTINATION]}", said
 
 
-def _place(record: Record, said: dict[str, str | int]) -> None:
-    said[PARTITION] = str(record.partition() or 0)
-    said[OFFSET] = record.offset() or 0
-    if (key := record.key()) is not None:
-        said[KEY] = key.decode(errors="replace")
+def _said_of(keys: Sequence[bytes | None]) -> Attributes:
+    """Return what is said of so many records."""
+    if len(keys) > 1:
+        return {COUNT: len(keys)}
+    (key,) = keys
+    return NONE if key is None else {KEY: key.decode(errors="replace")}
 
 
 class TracedSink:
