@@ -4,6 +4,8 @@ A request's span takes the place of the `traceparent` that the request came with
 hands that on hands on the span.
 """
 
+from __future__ import annotations  # Else each request makes the types of the inner functions anew.
+
 from dataclasses import replace
 from typing import Any
 
