@@ -9,7 +9,7 @@ from orderstream.runtime.tracing import Tracer
 
 
 class TracedChannel:
-    """See Channel. Its spans say nothing of whom a message goes to, or where."""
+    """See Channel. Its spans say nothing of whom a message goes to."""
 
     def __init__(self, channel: Channel, tracer: Tracer) -> None:
         self._channel = channel
