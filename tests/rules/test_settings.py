@@ -52,10 +52,10 @@ class TestLoad:
             ("ORDERSTREAM_NOTIFY", "pigeon"),
             ("ORDERSTREAM_HOST", "0.0.0.0"),
             ("ORDERSTREAM_REPLICATION", "0"),
-            ("ORDERSTREAM_ADDRESSES", "http://shop:{port}"),
-            ("ORDERSTREAM_ADDRESSES", "{service}:{port}"),
-            ("ORDERSTREAM_ADDRESSES", "http://{host}:{port}"),
-            ("ORDERSTREAM_ADDRESSES", "http://{service}:{port"),
+            ("ORDERSTREAM_SERVICES_AT", "http://shop:8080"),
+            ("ORDERSTREAM_SERVICES_AT", "{service}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{host}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{service}:{port"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_URL", "http://localhost:6379"),
             ("REDIS_URL", "redis://"),
@@ -119,7 +119,7 @@ class TestAddress:
         assert everywhere.address("inventory") == "http://127.0.0.1:8082"
 
     def test_is_each_services_own_among_containers(self) -> None:
-        given = {"ORDERSTREAM_ADDRESSES": "http://shop-{service}:{port}"}
+        given = {"ORDERSTREAM_SERVICES_AT": "http://shop-{service}:{port}"}
         assert Settings.load(given).address("inventory") == "http://shop-inventory:8082"
 
 

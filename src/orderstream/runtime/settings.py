@@ -86,8 +86,8 @@ class Settings(BaseModel):
     port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
     port_console: Port = _set("ORDERSTREAM_PORT_CONSOLE", 8085, "port of the console")
     port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
-    addresses: str | None = _set(
-        "ORDERSTREAM_ADDRESSES",
+    services_at: str | None = _set(
+        "ORDERSTREAM_SERVICES_AT",
         None,
         "where services reach one another, such as `http://{service}:{port}`; not set: here",
     )
@@ -306,8 +306,8 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
-        if self.addresses is not None and not _is_for_each(self.addresses):
-            yield "ORDERSTREAM_ADDRESSES: write http://{service}:{port}, or with other names around"
+        if self.services_at is not None and not _is_for_each(self.services_at):
+            yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
         try:
             self.channels()
         except ConfigurationError as error:
@@ -392,8 +392,8 @@ class Settings(BaseModel):
 
     def address(self, service: str) -> str:
         """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
-        if self.addresses is not None:
-            return self.addresses.format(service=service, port=self.port(service))
+        if self.services_at is not None:
+            return self.services_at.format(service=service, port=self.port(service))
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
@@ -448,7 +448,8 @@ class Settings(BaseModel):
 def _is_for_each(template: str) -> bool:
     """Tell whether this becomes the address of each service, and not the same for two."""
     try:
-        found = {template.format(service=service, port=1) for service in ("order", "view")}
+        known = {"order": 1, "view": 2}
+        found = {template.format(service=service, port=port) for service, port in known.items()}
         return len(found) == 2 and all(
             urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname for url in found
         )
