@@ -31,7 +31,6 @@ fail() {
 }
 
 engine=${ENGINE:-docker}
-image=${ORDERSTREAM_IMAGE:-orderstream:local}
 
 # `docker compose`, or the program of its own that was there before.
 compose() {
@@ -50,6 +49,10 @@ value_of() {
         sed -n "s/^$1=//p" .env | tail -n 1
     fi
 }
+
+# What the compose files run, too.
+image=$(value_of ORDERSTREAM_IMAGE)
+image=${image:-orderstream:local}
 
 keep() {
     if [[ ! -f .env ]]; then
@@ -101,7 +104,8 @@ up() {
 
 Place an order and see what became of it:
 
-  . ./.env; curl -s $order/api/orders -H "X-API-Key: \$ORDERSTREAM_API_KEY" -H 'Prefer: wait=5' -d '{"userId":42,"items":[{"sku":"ABC-001","qty":2}]}'
+  key=\$(sed -n 's/^ORDERSTREAM_API_KEY=//p' .env)
+  curl -s $order/api/orders -H "X-API-Key: \$key" -H 'Prefer: wait=5' -d '{"userId":42,"items":[{"sku":"ABC-001","qty":2}]}'
 EOF
             return
         fi

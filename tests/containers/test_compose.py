@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orderstream.local.guard import Guard
 from orderstream.local.kafka_config import Node, write_config
@@ -186,6 +187,14 @@ class TestFiles:
         }
         assert len(workers) == len(found)  # Two with one number would shut each other out.
 
+    def test_have_data_of_their_own(self, ready: Checkout) -> None:
+        """PostgreSQL knows how far Kafka was read: with another Kafka it would be wrong."""
+        names: list[str] = []
+        for file in FILES.values():
+            volumes = yaml.safe_load((ready.folder / file).read_text())["volumes"]
+            names += [(said or {}).get("name", name) for name, said in volumes.items()]
+        assert len(set(names)) == len(names)
+
     def test_a_service_has_settings_of_its_own(self, ready: Checkout) -> None:
         own = ready.folder / "deploy" / "env" / "inventory.env"
         kept = own.read_text()
@@ -220,7 +229,7 @@ class TestFiles:
         assert [said["node.id"] for said in kafkas] == [str(n) for n in range(1, count + 1)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")  # The next one takes the same ports.
 def one(
     read: Reading, ready: Checkout, template_dsn: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Topology]:

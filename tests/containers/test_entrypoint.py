@@ -126,6 +126,11 @@ class TestOthers:
         assert checkout.run("--status", NO_COMPOSE="1").returncode == 0
         assert checkout.asked == [f"docker-compose {ONE} ps"]
 
+    def test_builds_the_image_that_env_names(self, checkout: Checkout) -> None:
+        (checkout.folder / ".env").write_text("ORDERSTREAM_IMAGE=shop:1\n")
+        assert checkout.run("--build").returncode == 0
+        assert checkout.asked == ["docker build --tag shop:1 ."]
+
     def test_takes_another_engine(self, checkout: Checkout) -> None:
         assert checkout.run("--build", ENGINE="podman").returncode == 0
         assert checkout.asked == ["podman build --tag orderstream:local ."]
