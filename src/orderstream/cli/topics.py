@@ -77,7 +77,8 @@ def create(
     current = settings.load_resolved(database=False)
     names = current.topics.all()
     count = partitions or current.partitions
-    created = admin_of(current).create(names, count, current.topics.compacted)
+    admin = admin_of(current)
+    created = admin.create(names, count, current.topics.compacted, current.replication)
     if as_json:
         print_json({"created": created, "partitions": count})
         return

@@ -131,20 +131,26 @@ class Admin:
         }
 
     def create(
-        self, topics: Iterable[str], partitions: int, compacted: Collection[str] = ()
+        self,
+        topics: Iterable[str],
+        partitions: int,
+        compacted: Collection[str] = (),
+        replicas: int | None = None,
     ) -> list[str]:
         """Create the topics that are missing, on three brokers with two that must confirm.
 
-        Returns those created. On fewer than three brokers each has as many replicas as there are
-        brokers. Safe to call at the same time from several processes.
+        Returns those created. Without `replicas`, on fewer than three brokers each has as many as
+        there are brokers just now: a cluster that starts may have but one. With it, Unavailable is
+        raised until there are so many. Safe to call at the same time from several processes.
         """
         there = self.partitions()
         missing = [topic for topic in topics if topic not in there]
         if not missing:
             return []
-        replicas = min(3, len(self.brokers()))
+        if replicas is None:
+            replicas = min(3, len(self.brokers()))
         config = {
-            "min.insync.replicas": "2" if replicas == 3 else "1",
+            "min.insync.replicas": "2" if replicas >= 3 else "1",
             "max.message.bytes": str(RECORD_BYTES_MAX),
         }
         futures = self._client.create_topics(

@@ -88,6 +88,11 @@ class Settings(BaseModel):
     port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
     port_console: Port = _set("ORDERSTREAM_PORT_CONSOLE", 8085, "port of the console")
     port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
+    services_at: str | None = _set(
+        "ORDERSTREAM_SERVICES_AT",
+        None,
+        "where services reach one another, such as `http://{service}:{port}`; not set: here",
+    )
 
     kafka_bootstrap_servers: str | None = _set(
         "KAFKA_BOOTSTRAP_SERVERS", None, "Kafka to use; not set: a local one"
@@ -120,6 +125,14 @@ class Settings(BaseModel):
     )
     partitions: int = _set(
         "ORDERSTREAM_PARTITIONS", 4, "partitions of a topic that is created", ge=1, le=1000
+    )
+    replication: int | None = _set(
+        "ORDERSTREAM_REPLICATION",
+        None,
+        "copies of a topic that is created, from 3 on 2 must confirm; not set: 3 if there are as"
+        " many brokers",
+        ge=1,
+        le=9,
     )
     topic_order_created: TopicName = _set(
         "ORDERSTREAM_TOPIC_ORDER_CREATED", "order.created", "topic of accepted orders"
@@ -323,6 +336,8 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
+        if self.services_at is not None and not _is_for_each(self.services_at):
+            yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
         try:
             self.channels()
         except ConfigurationError as error:
@@ -437,6 +452,8 @@ class Settings(BaseModel):
 
     def address(self, service: str) -> str:
         """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
+        if self.services_at is not None:
+            return self.services_at.format(service=service, port=self.port(service))
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
@@ -486,6 +503,18 @@ class Settings(BaseModel):
                 " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
             )
         return dsn
+
+
+def _is_for_each(template: str) -> bool:
+    """Tell whether this becomes the address of each service, and not the same for two."""
+    try:
+        known = {"order": 1, "view": 2}
+        found = {template.format(service=service, port=port) for service, port in known.items()}
+        return len(found) == 2 and all(
+            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname for url in found
+        )
+    except (ValueError, LookupError, AttributeError):
+        return False
 
 
 def _is_of_redis(url: str) -> bool:

@@ -63,7 +63,7 @@ def console_app(settings: Settings) -> ASGIApp:
         return None if sessions is None else sessions.any_key()
 
     sampler = Sampler(services, look, key, utc_now)
-    trail = Trail(kafka, settings.topic_audit, group, utc_now)
+    trail = Trail(kafka, settings.topic_audit, group, utc_now, settings.replication)
     preparing = Background(trail.create)
     running: list[asyncio.Task[None]] = []
     replays = Replays(

@@ -24,7 +24,7 @@ def prepare_consumer(definition: Definition, settings: Settings) -> None:
     topics, group = settings.topics, settings.group(definition.name)
     set_up(settings.dsn(), definition, topics, group)
     wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
-    Admin(settings.kafka()).create(wanted, settings.partitions)
+    Admin(settings.kafka()).create(wanted, settings.partitions, replicas=settings.replication)
 
 
 def consumer_loop(

@@ -42,7 +42,9 @@ def prepare(settings: Settings, *services: str) -> None:
     """Set up the topics and these services' schemas. Safe to repeat. Raises Unavailable."""
     applied = migrate(settings.dsn(), migrations(*(SCHEMAS[name] for name in services)))
     topics = settings.topics
-    created = Admin(settings.kafka()).create(topics.all(), settings.partitions, topics.compacted)
+    created = Admin(settings.kafka()).create(
+        topics.all(), settings.partitions, topics.compacted, settings.replication
+    )
     if applied or created:
         log.info("set up", migrations=applied, topics=created)
 
