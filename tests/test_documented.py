@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from orderstream.analytics.api import analytics_routes
 from orderstream.cli import app as root
 from orderstream.cli import commands
+from orderstream.cli.settings import presets
 from orderstream.contract import events
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
@@ -80,7 +81,9 @@ def check_call(words: list[str]) -> None:
     """Fail unless this is a command with options that it has."""
     command: Any = typer.main.get_command(root.app)
     options = {"--help", "--version"}
-    for word in words[1:]:
+    options |= {name for p in command.params for name in p.opts}
+    given = iter(words[1:])
+    for word in given:
         children = getattr(command, "commands", {})
         if children:
             if not word.startswith("-"):
@@ -89,6 +92,8 @@ def check_call(words: list[str]) -> None:
                 options |= {name for p in command.params for name in p.opts}
         elif word.startswith("--"):
             assert word.split("=")[0] in options, f"{' '.join(words)}: there is no {word}"
+            if word == "--preset":
+                assert next(given) in [*presets(), "NAME"]
 
 
 class TestGeneratedParts:

@@ -83,6 +83,7 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         utc_now,
         settings.partitions,
         empties,
+        settings.topics.write_order,
     )
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
