@@ -78,6 +78,18 @@ class Keeps(Enum):
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Records of `first` are followed by one of the same key of a topic in `then`.
+
+    A busy stage waits up to `wait_s` for it, to handle both at once (pairing.py).
+    """
+
+    first: str
+    then: frozenset[str]
+    wait_s: float
+
+
+@dataclass(frozen=True)
 class Stage:
     """One consumer group's work.
 
@@ -88,7 +100,8 @@ class Stage:
     `gave_up` returns what is said of a record that is put to the dead letters, in the same
     transaction.
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
-    is, when its last batch had `busy_records`; in between, a part of it.
+    is, when its last batch had `busy_records`; in between, a part of it. `pairs` is for what it
+    would rather handle together, and waits by the same rule.
     """
 
     name: str
@@ -100,3 +113,4 @@ class Stage:
     gave_up: Callable[[Record], Sequence[Output]] = nothing_said
     linger_s: tuple[float, float] = (0.0, 0.0)
     busy_records: int = 250
+    pairs: Pairs | None = None
