@@ -81,19 +81,18 @@ def check_call(words: list[str]) -> None:
     """Fail unless this is a command with options that it has."""
     command: Any = typer.main.get_command(root.app)
     options = {"--help", "--version"}
-    options |= {name for p in command.params for name in p.opts}
     given = iter(words[1:])
     for word in given:
         children = getattr(command, "commands", {})
         if children:
-            if not word.startswith("-"):
+            if word == "--preset":
+                assert next(given) in [*presets(), "NAME"]
+            elif not word.startswith("-"):
                 assert word in children, f"{' '.join(words)}: there is no {word}"
                 command = children[word]
                 options |= {name for p in command.params for name in p.opts}
         elif word.startswith("--"):
             assert word.split("=")[0] in options, f"{' '.join(words)}: there is no {word}"
-            if word == "--preset":
-                assert next(given) in [*presets(), "NAME"]
 
 
 class TestGeneratedParts:
