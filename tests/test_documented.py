@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from orderstream.analytics.api import analytics_routes
 from orderstream.cli import app as root
 from orderstream.cli import commands
+from orderstream.cli.settings import presets
 from orderstream.contract import events
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
@@ -82,10 +83,13 @@ def check_call(words: list[str]) -> None:
     """Fail unless this is a command with options that it has."""
     command: Any = typer.main.get_command(root.app)
     options = {"--help", "--version"}
-    for word in words[1:]:
+    given = iter(words[1:])
+    for word in given:
         children = getattr(command, "commands", {})
         if children:
-            if not word.startswith("-"):
+            if word == "--preset":
+                assert next(given) in [*presets(), "NAME"]
+            elif not word.startswith("-"):
                 assert word in children, f"{' '.join(words)}: there is no {word}"
                 command = children[word]
                 options |= {name for p in command.params for name in p.opts}

@@ -159,7 +159,7 @@ def _print_described(described: dict[str, Any]) -> None:
 def _part_in_flow(current: "Settings", topic: str) -> dict[str, list[str]]:
     from orderstream.flow import flow
 
-    steps = flow(current.topics)
+    steps = flow(current.topics, current.notify_received)
     return {
         "writtenBy": [step.service for step in steps if topic in step.writes],
         "readBy": [step.service for step in steps if topic in step.reads],

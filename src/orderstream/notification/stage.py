@@ -10,19 +10,19 @@ from orderstream.contract.envelope import TRACEPARENT, event_id, header, read_tr
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_reserved,
     failed_order_key,
 )
+from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.notification.channels import LogChannel
-from orderstream.notification.rules import Failed, Notice, Told, is_told, words
+from orderstream.notification.rules import Failed, Notice, Received, Told, is_told, words
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Record, Stage
+from orderstream.runtime.stage import Batch, Decoder, Delivery, Keeps, Output, Record, Stage
 
 
 def notification_stage(
@@ -31,8 +31,11 @@ def notification_stage(
     channels: Sequence[str],
     topics: Topics,
     decides: str,
+    received: bool = False,
 ) -> Stage:
     """Tell of every decision; `decides` is the group that decides on orders.
+
+    With `received` it reads the orders themselves too, and tells that they have come in.
 
     What goes through `channels` is only written down here, with the offsets: dispatch.py sends it.
     The log is fast enough to be written at once, after its rows and before they are committed: a
@@ -49,9 +52,14 @@ def notification_stage(
             log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
         return ()
 
+    read = topics.read_order
+    told_of_orders: dict[str, Decoder] = {}
+    if received:
+        told_of_orders[topics.order_created] = lambda r: _received(r, read)
     return Stage(
         name="notification",
         reads={
+            **told_of_orders,
             topics.inventory_reserved: lambda r: _notice(
                 "inventory.reserved", decode_reserved(r.value())
             ),
@@ -64,7 +72,7 @@ def notification_stage(
             topics.order_fulfilled: lambda r: _notice(
                 "order.fulfilled", decode_fulfilled(r.value())
             ),
-            topics.order_created_dead: lambda r: _failed(r, decides),
+            topics.order_created_dead: lambda r: _failed(r, decides, read),
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
@@ -85,11 +93,21 @@ def _notice(event_type: str, event: Told) -> Notice | None:
     return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event), event)
 
 
-def _failed(record: Record, decides: str) -> Notice:
-    key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
+def _received(record: Record, read: ReadOrder) -> Notice:
+    order = read(record.value(), record.key())
+    at = order.created_at or from_epoch_ms(record.timestamp()[1])
+    received = Received(order.key, at, order)
+    return Notice(
+        event_id(order.key, "order.created"), order.key, order.user_id, words(received), received
+    )
+
+
+def _failed(record: Record, decides: str, read: ReadOrder) -> Notice:
+    group = read_dead_letter(record).group
+    key = failed_order_key(record.key(), record.value(), group, decides, read)
     order = None
     with suppress(Malformed):
-        order = decode_created(record.value())
+        order = read(record.value(), record.key())
     failed = Failed(key, from_epoch_ms(record.timestamp()[1]), order)
     user_id = None if order is None else order.user_id
     return Notice(event_id(key, "order.failed"), key, user_id, words(failed), failed)

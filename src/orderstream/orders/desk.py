@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, structs
 from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
+from orderstream.contract.formats import WriteOrder
 from orderstream.orders.empties import Empties
 from orderstream.orders.ids import OrderIds
 from orderstream.orders.rules import Request
@@ -74,9 +75,11 @@ class Desk:
         clock: Clock,
         partitions: int,
         empties: Empties | None = None,
+        write: WriteOrder = encode,
     ) -> None:
         """The topic has `partitions`. With `empties`, what is gone is refused."""
         self._empties = empties
+        self._write = write
         self._store = store
         self._publisher = publisher
         self._topic = topic
@@ -280,7 +283,7 @@ class Desk:
         now = self._clock()
         order = created(order_id, request, now)
         key = order.key.encode()
-        return self._topic, key, encode(order), self._envelope.headers(key, now, traceparent)
+        return self._topic, key, self._write(order), self._envelope.headers(key, now, traceparent)
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, Unavailable
-from orderstream.contract.events import encode
 from orderstream.orders.desk import (
     Accepted,
     Conflict,
@@ -229,10 +228,11 @@ class BulkDesk(Desk):
         """Return the records of orders that are accepted at one moment."""
         now = self._clock()
         headers = self._envelope.of_one_time(now, traceparent)
+        write = self._write
         records: list[Record] = []
         for order_id, request in orders:
             key = str(order_id).encode()
-            records.append((key, encode(created(order_id, request, now)), headers(key)))
+            records.append((key, write(created(order_id, request, now)), headers(key)))
         return records
 
 

@@ -296,7 +296,8 @@ class Loop:
             log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
             self._metrics.parked()
             home = self._home_of.get(topic, topic)
-            return [dead_letter_output(record, home + self._suffix, error, self._group)]
+            letter = dead_letter_output(record, home + self._suffix, error, self._group)
+            return [letter, *self._stage.gave_up(record)]
         log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
         self._metrics.retried()
         return [retry_output(record, retry_topic, decision, self._group)]

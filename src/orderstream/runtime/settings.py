@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_core import PydanticCustomError
 
 from orderstream.contract.errors import ConfigurationError, Malformed
+from orderstream.contract.formats import OrderFormat, StatusFormat
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, contact_fault
 from orderstream.runtime.channels import Named, read_named, read_secrets
@@ -75,6 +76,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    preset: str | None = _set(
+        "ORDERSTREAM_PRESET", None, "settings that come together, by name: those of a topology"
+    )
     home: Path = _set(
         "ORDERSTREAM_HOME",
         Path(platformdirs.user_data_dir("orderstream", appauthor=False)),
@@ -168,6 +172,20 @@ class Settings(BaseModel):
         "topic that says which dead letters were redriven or discarded",
     )
 
+    order_format: OrderFormat = _set(
+        "ORDERSTREAM_ORDER_FORMAT",
+        "orderstream",
+        "how orders stand in their topic: so they are written, and ours is read as well",
+    )
+    topic_order_status: TopicName | None = _set(
+        "ORDERSTREAM_TOPIC_ORDER_STATUS",
+        None,
+        "topic of each order's status for programs of others; not set: none",
+    )
+    status_format: StatusFormat = _set(
+        "ORDERSTREAM_STATUS_FORMAT", "snake", "how it is written: order_id, orderId or OrderId"
+    )
+
     topic_audit: TopicName = _set(
         "ORDERSTREAM_TOPIC_AUDIT", "console.audit", "topic of what was done in the console, by whom"
     )
@@ -228,6 +246,9 @@ class Settings(BaseModel):
         "ORDERSTREAM_NOTIFY",
         SecretStr("log"),
         "how customers are told, comma-separated: `log`, and addresses of Apprise",
+    )
+    notify_received: bool = _set(
+        "ORDERSTREAM_NOTIFY_RECEIVED", False, "tell customers that their order has come in, too"
     )
     notify_email: Email | None = _set(
         "ORDERSTREAM_NOTIFY_EMAIL", None, "where mail goes of orders that name no e-mail address"
@@ -403,6 +424,9 @@ class Settings(BaseModel):
             self.topic_inventory_released,
             self.dead_letter_suffix,
             self.topic_dead_letters_handled,
+            self.order_format,
+            self.topic_order_status,
+            self.status_format,
         )
 
     @property

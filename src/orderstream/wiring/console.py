@@ -88,7 +88,7 @@ def console_app(settings: Settings) -> ASGIApp:
         GroupDesk(kafka, group, ours, replays, own),
         trail,
         sessions,
-        flow(topics),
+        flow(topics, settings.notify_received),
         settings.topic_audit,
     )
 

@@ -91,6 +91,7 @@ def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersA
         utc_now,
         settings.partitions,
         empties,
+        settings.topics.write_order,
     )
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))

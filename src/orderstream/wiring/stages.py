@@ -69,6 +69,7 @@ def stage_parts(
                 named.names,
                 topics,
                 decides,
+                settings.notify_received,
             )
             return _Parts(stage, None)  # Its routes know the channels, which only `serve` makes.
         case "analytics":
