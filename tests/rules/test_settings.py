@@ -51,6 +51,11 @@ class TestLoad:
             ("KAFKA_SASL_MECHANISM", "MAGIC"),
             ("ORDERSTREAM_NOTIFY", "pigeon"),
             ("ORDERSTREAM_HOST", "0.0.0.0"),
+            ("ORDERSTREAM_SERVICES_AT", "{service}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://"),
+            ("ORDERSTREAM_SERVICES_AT", "ftp://{service}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{name}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{service}:{service}"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_URL", "http://localhost:6379"),
             ("REDIS_URL", "redis://"),
@@ -150,3 +155,17 @@ class TestKafka:
         )
         assert settings.kafka()["sasl.password"] == "hunter2"
         assert "hunter2" not in repr(settings)
+
+
+class TestAddresses:
+    def test_are_on_this_machine_unless_said_otherwise(self) -> None:
+        assert Settings.load({}).address("view") == "http://127.0.0.1:8086"
+
+    def test_of_services_on_other_machines(self) -> None:
+        given = {"ORDERSTREAM_PORT_VIEW": "80"}
+        for said, address in (
+            ("http://{service}:{port}", "http://view:80"),
+            ("https://{service}.shop.example/", "https://view.shop.example"),
+        ):
+            settings = Settings.load({"ORDERSTREAM_SERVICES_AT": said, **given})
+            assert settings.address("view") == address

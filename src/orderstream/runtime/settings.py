@@ -79,6 +79,11 @@ class Settings(BaseModel):
         "folder for the local Kafka, the local PostgreSQL and logs",
     )
     host: str = _set("ORDERSTREAM_HOST", "127.0.0.1", "address that the services listen on")
+    services_at: str | None = _set(
+        "ORDERSTREAM_SERVICES_AT",
+        None,
+        "where the services are reached: `http://{service}:{port}`; not set: on this machine",
+    )
     port_order: Port = _set("ORDERSTREAM_PORT_ORDER", 8080, "port of the order service")
     port_inventory: Port = _set("ORDERSTREAM_PORT_INVENTORY", 8082, "port of inventory")
     port_notification: Port = _set("ORDERSTREAM_PORT_NOTIFICATION", 8083, "port of notification")
@@ -317,6 +322,8 @@ class Settings(BaseModel):
                 )
         elif self.fast_reject:
             yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
+        if self.services_at is not None and not _is_of_http(self.address("order")):
+            yield "ORDERSTREAM_SERVICES_AT: write it like http://{service}:{port}"
         ports = [self.port_order, self.port_inventory, self.port_notification]
         ports += [self.port_analytics, self.port_view, self.port_console]
         for port in sorted({port for port in ports if ports.count(port) > 1}):
@@ -377,6 +384,9 @@ class Settings(BaseModel):
 
     def address(self, service: str) -> str:
         """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
+        if self.services_at is not None:
+            named = self.services_at.replace("{service}", service).rstrip("/")
+            return named.replace("{port}", str(self.port(service)))
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
@@ -426,6 +436,16 @@ class Settings(BaseModel):
                 " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
             )
         return dsn
+
+
+def _is_of_http(url: str) -> bool:
+    """Tell whether this is the address of a service, with nothing left to be filled in."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises for one that is none.
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "{" not in url
 
 
 def _is_of_redis(url: str) -> bool:
