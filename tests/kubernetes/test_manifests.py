@@ -10,6 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from orderstream.flow import PROGRAMS, SERVICES, flow
+from orderstream.notification import dispatch
+from orderstream.runtime import background, server
 from orderstream.runtime.admin import RECORD_BYTES_MAX
 from orderstream.runtime.keys import new_key
 from orderstream.runtime.settings import Settings
@@ -19,7 +21,8 @@ from tests.kubernetes.shapes import SHAPES
 # From the first that has preStop's `sleep` to the newest whose schemas can be had.
 VERSIONS = ("1.30", "1.37")
 WORKERS = ("inventory", "view", "notification", "analytics")  # Those that read the log.
-STOP_S = 5 + 6  # preStop, and what a service takes at most (test_serving.py).
+# Requests under way; then the stage, and the channels with what they are sending.
+STOP_S = server.STOP_TIMEOUT_S + background.STOP_TIMEOUT_S + 2 * dispatch.STOP_TIMEOUT_S
 
 
 def secrets() -> dict[tuple[str, str], str]:
@@ -105,7 +108,8 @@ class TestPods:
 
     def test_are_given_time_to_stop(self) -> None:
         for pod in pods().values():
-            assert pod.spec["terminationGracePeriodSeconds"] >= 2 * STOP_S
+            before = pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+            assert pod.spec["terminationGracePeriodSeconds"] > before + STOP_S
 
     def test_have_a_bound_on_memory(self) -> None:
         for pod in pods().values():

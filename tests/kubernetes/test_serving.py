@@ -104,7 +104,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         first = own_port()
         here = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.settings("scram")["KAFKA_BOOTSTRAP_SERVERS"],
-            "ORDERSTREAM_SERVICES_AT": "http://127.0.0.1:{port}",
+            "ORDERSTREAM_SERVICES_AT": "",
             "ORDERSTREAM_PARTITIONS": str(PARTITIONS),
             **{f"ORDERSTREAM_PORT_{n.upper()}": str(first + i) for i, n in enumerate(PROGRAMS)},
         }

@@ -79,11 +79,6 @@ class Settings(BaseModel):
         "folder for the local Kafka, the local PostgreSQL and logs",
     )
     host: str = _set("ORDERSTREAM_HOST", "127.0.0.1", "address that the services listen on")
-    services_at: str | None = _set(
-        "ORDERSTREAM_SERVICES_AT",
-        None,
-        "where the services are reached: `http://{service}:{port}`; not set: on this machine",
-    )
     port_order: Port = _set("ORDERSTREAM_PORT_ORDER", 8080, "port of the order service")
     port_inventory: Port = _set("ORDERSTREAM_PORT_INVENTORY", 8082, "port of inventory")
     port_notification: Port = _set("ORDERSTREAM_PORT_NOTIFICATION", 8083, "port of notification")
@@ -91,6 +86,11 @@ class Settings(BaseModel):
     port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
     port_console: Port = _set("ORDERSTREAM_PORT_CONSOLE", 8085, "port of the console")
     port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
+    services_at: str | None = _set(
+        "ORDERSTREAM_SERVICES_AT",
+        None,
+        "where services reach one another, such as `http://{service}:{port}`; not set: here",
+    )
 
     kafka_bootstrap_servers: str | None = _set(
         "KAFKA_BOOTSTRAP_SERVERS", None, "Kafka to use; not set: a local one"
@@ -298,6 +298,8 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
+        if self.services_at is not None and not _is_for_each(self.services_at):
+            yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
         try:
             self.channels()
         except ConfigurationError as error:
@@ -322,8 +324,6 @@ class Settings(BaseModel):
                 )
         elif self.fast_reject:
             yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
-        if self.services_at is not None and not _is_of_http(self.address("order")):
-            yield "ORDERSTREAM_SERVICES_AT: write it like http://{service}:{port}"
         ports = [self.port_order, self.port_inventory, self.port_notification]
         ports += [self.port_analytics, self.port_view, self.port_console]
         for port in sorted({port for port in ports if ports.count(port) > 1}):
@@ -385,8 +385,7 @@ class Settings(BaseModel):
     def address(self, service: str) -> str:
         """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
         if self.services_at is not None:
-            named = self.services_at.replace("{service}", service).rstrip("/")
-            return named.replace("{port}", str(self.port(service)))
+            return self.services_at.format(service=service, port=self.port(service))
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
@@ -438,14 +437,15 @@ class Settings(BaseModel):
         return dsn
 
 
-def _is_of_http(url: str) -> bool:
-    """Tell whether this is the address of a service, with nothing left to be filled in."""
+def _is_for_each(template: str) -> bool:
+    """Tell whether this becomes the address of each service, and not the same for two."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises for one that is none.
-    except ValueError:
+        found = {template.format(service=service, port=1) for service in ("order", "view")}
+        return len(found) == 2 and all(
+            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname for url in found
+        )
+    except (ValueError, LookupError, AttributeError):
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "{" not in url
 
 
 def _is_of_redis(url: str) -> bool:
