@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from orderstream import __version__
 from orderstream.contract.envelope import TRACEPARENT, Envelope
 from orderstream.contract.events import EVENTS, OrderCreated
 from orderstream.contract.formats import status_writer_of
@@ -30,6 +29,7 @@ from orderstream.runtime.settings import Settings
 
 FILE = "asyncapi.json"
 ORDER_STATUS = "order.status"  # The channel of what is written for programs of others.
+VERSION = "0.1.0"  # The contract's own: most releases of the program leave it as it is.
 BINDING = {"bindingVersion": "0.5.0"}
 JSON = "application/json"
 
@@ -58,7 +58,7 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "orderstream",
-            "version": __version__,
+            "version": VERSION,
             "description": _ABOUT,
             "license": {
                 "name": "Apache-2.0",
