@@ -1,6 +1,7 @@
 """Every subcommand registers itself with the root when its file is imported."""
 
 from orderstream.cli import (
+    backup,
     demo,
     dlt,
     dlt_redrive,
@@ -26,6 +27,7 @@ from orderstream.cli import (
 )
 
 __all__ = [
+    "backup",
     "demo",
     "dlt",
     "dlt_redrive",

@@ -21,7 +21,7 @@ from orderstream.notification.rules import Failed, Notice, Told, is_told, words
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
+from orderstream.runtime.stage import Batch, Keeps, Output, Positions, Record, Stage
 
 
 def notification_stage(
@@ -38,8 +38,19 @@ def notification_stage(
     crash in between writes the lines again under the same event ids, and none is ever missing.
     """
 
+    told: Positions | None = None  # Changes only while the stage does not run.
+
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
+        nonlocal told
+        if told is None:
+            told = store.told(tx)
         notices = [event for _, event in batch if event is not None]
+        if told:
+            before = [event for record, event in batch if event and _is_below(told, record)]
+            notices = [event for record, event in batch if event and not _is_below(told, record)]
+            store.intend(tx, channels, before, batch.now, told_before=True)
+            if log is not None:
+                store.add(tx, log.name, before, batch.now)
         if channels:
             store.intend(tx, channels, notices, batch.now)
         if log is not None:
@@ -67,6 +78,11 @@ def notification_stage(
         keeps=Keeps.OFFSETS_IN_STORE,
         linger_s=(0.01, 0.1),
     )
+
+
+def _is_below(positions: Positions, record: Record) -> bool:
+    at = (record.topic() or "", record.partition() or 0)
+    return (record.offset() or 0) < positions.get(at, 0)
 
 
 def _notice(event_type: str, event: Told) -> Notice | None:

@@ -269,9 +269,14 @@ class Admin:
         """Return who is in a consumer group, as `client (host)`; nobody where there is none."""
         return [f"{member['client']} ({member['host']})" for member in self.group(group)[1]]
 
-    def committed(self, group: str) -> Positions:
-        """Return where a group reads on, in every partition of which it has committed anything."""
-        every = [(t, n) for t, ns in self._topics().items() for n in ns]
+    def committed(self, group: str, topics: Collection[str] | None = None) -> Positions:
+        """Return where a group reads on, in every partition of which it has committed anything.
+
+        Of these topics only, where they are named.
+        """
+        every = [
+            (t, n) for t, ns in self._topics().items() for n in ns if topics is None or t in topics
+        ]
         with closing(made(Consumer, self._config | {"group.id": group})) as asking:
             return _committed(asking, group, every)
 

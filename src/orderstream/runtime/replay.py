@@ -18,7 +18,7 @@ from psycopg import Connection, sql
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.answered import mark
-from orderstream.runtime.failure import Origin, parked_from
+from orderstream.runtime.failure import Origin, origin_of, parked_from
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.said import drop
 from orderstream.runtime.stage import Keeps, Positions
@@ -59,11 +59,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a replay will do; `cut` names partitions whose beginning was deleted from the log."""
+    """What a replay will do; `cut` names partitions whose beginning was deleted from the log.
+
+    `restored`: the store is older than Kafka, and its stage cannot run before.
+    """
 
     moves: tuple[Move, ...]
     rebuild: bool
     cut: tuple[str, ...]
+    restored: bool = False
 
 
 class Replay:
@@ -116,6 +120,24 @@ class Replay:
         cut = tuple(f"{topic}[{number}]" for (topic, number), at in first.items() if at > 0)
         return Plan(moves, self._rebuilds and target.beginning and not cut, cut)
 
+    def lost(self) -> Plan:
+        """Say what is to be read again since the store was restored from a backup.
+
+        Of a stage that remembers what it said; those whose offsets are the store's read on by
+        themselves, and inventory is given its outcomes (recovery/reconcile.py).
+        """
+        assert self._retries is not None
+        with self._store() as tx:
+            rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
+        stored = {(topic, number): offset for topic, number, offset in rows}
+        committed = self._admin.committed(self._group, {*self._reads, *self._retries})
+        moves = tuple(
+            Move(*at, offset, stored.get(at, 0))
+            for at, offset in sorted(committed.items())
+            if offset > stored.get(at, 0)
+        )
+        return Plan(moves, rebuild=False, cut=(), restored=True)
+
     def run(self, plan: Plan) -> None:
         """Do it. Done again after a crash at any point, it does the rest."""
         positions = {(move.topic, move.partition): move.to for move in plan.moves}
@@ -136,11 +158,15 @@ class Replay:
         self, plan: Plan, positions: Positions, below: Positions, retries: list[str]
     ) -> None:
         """Do it for a stage that remembers what it did and said."""
-        self._refuse_waiting(below, retries)
+        waiting: Collection[Origin] = ()
+        if plan.restored:
+            waiting = self._waiting(retries)  # Handled when their time has come, as ever.
+        else:
+            self._refuse_waiting(below, retries)
         with self._store() as tx:
             drop(tx, below)  # First: it must not be said again should the rest not be done.
         with self._store() as tx:
-            mark(tx, below, self._parked())
+            mark(tx, below, {*self._parked(), *waiting})
             if plan.rebuild:
                 _empty(tx, self._schema)
                 tx.execute("UPDATE position SET next = 0")
@@ -168,6 +194,13 @@ class Replay:
                 for record in records
                 if (origin := parked_from(record, self._group)) is not None
             }
+
+    def _waiting(self, retries: list[str]) -> Collection[Origin]:
+        """Return the records that wait for another try, by where they stood at first."""
+        tried = self._admin.committed(self._group, retries)
+        with closing(LogReader(self._config, self._group)) as log:
+            ends = log.ends(log.partitions(retries))
+            return {origin_of(r) for records in log.read(ends, tried) for r in records}
 
     def _refuse_waiting(self, read: Positions, retries: list[str]) -> None:
         """Raise Unavailable while a record waits for another try: its own is read again, too."""

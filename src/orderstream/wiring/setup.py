@@ -6,6 +6,7 @@ from pathlib import Path
 import structlog
 
 import orderstream
+from orderstream.contract.errors import Unavailable
 from orderstream.dead_letters.desk import DeadLetters
 from orderstream.flow import SCHEMAS
 from orderstream.inventory.store_postgres import PostgresStock
@@ -39,12 +40,29 @@ def migrations(*schemas: str) -> dict[str, Path]:
 
 
 def prepare(settings: Settings, *services: str) -> None:
-    """Set up the topics and these services' schemas. Safe to repeat. Raises Unavailable."""
+    """Set up the topics and these services' schemas. Safe to repeat.
+
+    Raises Unavailable: also for a store that was restored, until it has been reconciled.
+    """
+    refuse_restored(settings)
     applied = migrate(settings.dsn(), migrations(*(SCHEMAS[name] for name in services)))
     topics = settings.topics
     created = Admin(settings.kafka()).create(topics.all(), settings.partitions, topics.compacted)
     if applied or created:
         log.info("set up", migrations=applied, topics=created)
+
+
+def refuse_restored(settings: Settings) -> None:
+    """Raise Unavailable for a database that is older than Kafka: it would sell things twice."""
+    from orderstream.recovery.reconcile import ahead  # Only here, once.
+
+    for place in ahead(settings):
+        raise Unavailable(
+            f"the database is older than Kafka: {place.service} has read"
+            f" {place.topic}[{place.partition}] up to {place.committed}, and the database knows of"
+            f" {place.stored}. Was it restored, or is it another? Stop every service, and run"
+            " `orderstream db reconcile`"
+        )
 
 
 def load_demo_catalogue(settings: Settings) -> bool:
