@@ -16,7 +16,8 @@ from orderstream.contract.errors import Unavailable
 from orderstream.orders.rules import Request
 from orderstream.orders.store import Claim
 from orderstream.recovery import reconcile as module
-from orderstream.recovery.reconcile import IDS_LEFT_OUT_MAX, ahead, id_after, reconcile
+from orderstream.recovery.guard import ahead
+from orderstream.recovery.reconcile import IDS_LEFT_OUT_MAX, id_after, reconcile
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from orderstream.wiring.replays import own_replays

@@ -22,6 +22,7 @@ from orderstream.cli import (
     stats,
     stock,
     topics,
+    topics_change,
     up,
     verify,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "stats",
     "stock",
     "topics",
+    "topics_change",
     "up",
     "verify",
 ]

@@ -13,7 +13,6 @@ point, it does the rest; done twice, it does nothing.
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 
 from msgspec import Struct, structs
 from psycopg import Connection, Rollback, sql
@@ -23,6 +22,7 @@ from orderstream.notification.store import TOLD_BEFORE
 from orderstream.readers import DECIDES, Reader, positions, readers
 from orderstream.recovery import statements
 from orderstream.recovery.facts import Facts
+from orderstream.recovery.guard import ahead_of, projections
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import session
 from orderstream.runtime.log_reader import LogReader
@@ -61,48 +61,6 @@ class Reconciled(Struct, frozen=True, rename="camel"):
     gaps: list[str]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a service is in one partition, by its store, by Kafka, and where the log is."""
-
-    service: str
-    topic: str
-    partition: int
-    stored: int
-    committed: int
-
-
-def ahead(settings: Settings) -> list[Place]:
-    """Return where Kafka knows a service to have read further than its own store does.
-
-    A service tells Kafka after its store: so the store was restored, or is another. Until it has
-    been reconciled nothing may be decided by it. Raises Unavailable.
-    """
-    with session(settings.dsn(), "orderstream-ahead", _SESSION) as connection:
-        return _ahead(settings, Admin(settings.kafka()), connection)
-
-
-def _ahead(settings: Settings, admin: Admin, connection: Connection) -> list[Place]:
-    return [
-        Place(reader.service, *at, stored.get(at, 0), offset)
-        for reader in _projections(settings)
-        for stored in [_stored(reader, admin, connection)]
-        for at, offset in sorted(admin.committed(reader.group, reader.reads).items())
-        if offset > stored.get(at, 0)
-    ]
-
-
-def _projections(settings: Settings) -> list[Reader]:
-    return [reader for reader in readers(settings) if reader.service != DECIDES]
-
-
-def _stored(reader: Reader, admin: Admin, connection: Connection) -> Positions:
-    table = f"{reader.schema}.position"
-    if connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() == (None,):
-        return {}  # A new database.
-    return positions(reader, admin, connection)
-
-
 def reconcile(
     settings: Settings,
     own: Mapping[str, Replay],
@@ -122,7 +80,7 @@ def reconcile(
         closing(LogReader(settings.kafka(), settings.group("reconcile"))) as log,
     ):
         if not dry_run:
-            _refuse_at_work(settings, admin, connection, own)
+            refuse_at_work(settings, admin, connection, own)
         at = {r.service: positions(r, admin, connection) for r in readers(settings)}
         gaps = _gaps(log, at)
         if gaps and not (dry_run or despite_gaps):
@@ -142,13 +100,12 @@ def reconcile(
                 connection.execute(statements.SKIP_WAITING, (TOLD_BEFORE,))
             if dry_run:
                 raise Rollback
+        behind = {name: plan for name, job in own.items() if (plan := job.lost()).moves}
         if not dry_run:
-            for reader in _projections(settings):
+            for name, plan in behind.items():
+                own[name].run(plan)
+            for reader in projections(settings):  # Last: what `guard` goes by.
                 _set_back(admin, reader, at[reader.service])
-    behind = {name: plan for name, job in own.items() if (plan := job.lost()).moves}
-    if not dry_run:
-        for name, plan in behind.items():
-            own[name].run(plan)
     return structs.replace(
         found,
         done=not dry_run,
@@ -219,14 +176,14 @@ def _told(
     known = {(topic, number): to for topic, number, to in connection.execute(marks)}
     return {
         (place.topic, place.partition): (place.stored, place.committed)
-        for place in _ahead(settings, admin, connection)
+        for place in ahead_of(settings, admin, connection)
         if place.service == "notification"
         and place.committed > known.get((place.topic, place.partition), 0)
     }
 
 
 def _set_back(admin: Admin, reader: Reader, stored: Positions) -> None:
-    """Have Kafka show where the store is: what `ahead` goes by. The last step."""
+    """Have Kafka show where the store is."""
     committed = admin.committed(reader.group, reader.reads)
     back = {at: stored.get(at, 0) for at in committed if committed[at] > stored.get(at, 0)}
     admin.set_committed(reader.group, back)
@@ -256,7 +213,7 @@ def _gaps(log: LogReader, at: Mapping[str, Positions]) -> list[str]:
     return found
 
 
-def _refuse_at_work(
+def refuse_at_work(
     settings: Settings, admin: Admin, connection: Connection, own: Mapping[str, Replay]
 ) -> None:
     """Raise Unavailable while a service runs."""

@@ -120,6 +120,7 @@ class KafkaSource:
                 # orders: none is sent while so many records wait here. At rest one is under way.
                 "queued.min.messages": 32,
                 "fetch.queue.backoff.ms": 5,
+                "topic.metadata.refresh.interval.ms": 30_000,  # New partitions are found by it.
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
                 "on_commit": self._committed,

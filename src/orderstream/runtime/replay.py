@@ -87,10 +87,10 @@ class Replay:
         retries: Iterable[str] | None = None,
     ) -> None:
         """`retries` are the topics for another try of a stage that remembers what it said."""
-        self._reads = list(reads)
+        self.reads = list(reads)
         self._keeps = keeps
-        self._group = group
-        self._schema = schema
+        self.group = group
+        self.schema = schema
         self._dsn = dsn
         self._config = config
         self._rebuilds = rebuilds
@@ -100,7 +100,7 @@ class Replay:
 
     def members(self) -> list[str]:
         """Return who is in the group, as `client (host)`."""
-        return self._admin.members(self._group)
+        return self._admin.members(self.group)
 
     def plan(self, target: Target) -> Plan:
         """Say what it would do. A replay never moves forward: nothing unread is passed over.
@@ -130,7 +130,7 @@ class Replay:
         with self._store() as tx:
             rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
         stored = {(topic, number): offset for topic, number, offset in rows}
-        committed = self._admin.committed(self._group, {*self._reads, *self._retries})
+        committed = self._admin.committed(self.group, {*self.reads, *self._retries})
         moves = tuple(
             Move(*at, offset, stored.get(at, 0))
             for at, offset in sorted(committed.items())
@@ -148,63 +148,65 @@ class Replay:
         with self._store() as tx:
             if self._keeps is Keeps.OFFSETS_IN_STORE:
                 if plan.rebuild:
-                    _empty(tx, self._schema)
+                    _empty(tx, self.schema)
                 tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
             else:
                 mark(tx, below, self._parked())
-        self._admin.set_committed(self._group, positions)  # Of a store's offsets: for display.
+        self._admin.set_committed(self.group, positions)  # Of a store's offsets: for display.
 
     def _forget(
         self, plan: Plan, positions: Positions, below: Positions, retries: list[str]
     ) -> None:
         """Do it for a stage that remembers what it did and said."""
-        waiting: Collection[Origin] = ()
+        tried_again: Collection[Origin] = ()
         if plan.restored:
-            waiting = self._waiting(retries)  # Handled when their time has come, as ever.
+            tried_again = self._tried_again(positions, retries)
         else:
             self._refuse_waiting(below, retries)
         with self._store() as tx:
             drop(tx, below)  # First: it must not be said again should the rest not be done.
         with self._store() as tx:
-            mark(tx, below, {*self._parked(), *waiting})
+            # What is tried again comes by itself: it is not passed over, and its origin is.
+            said = {p: to for p, to in below.items() if not (plan.restored and p[0] in retries)}
+            mark(tx, said, {*self._parked(), *tried_again})
             if plan.rebuild:
-                _empty(tx, self._schema)
+                _empty(tx, self.schema)
                 tx.execute("UPDATE position SET next = 0")
             tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
             tx.execute("DELETE FROM said")
             # Inside: what is read again but not forgotten is known, and passed over.
-            self._admin.set_committed(self._group, positions)
+            self._admin.set_committed(self.group, positions)
 
     def _before(self) -> Positions:
         if self._keeps is Keeps.OFFSETS_IN_STORE:
             with self._store() as tx:
                 rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
             known = {(topic, number): at for topic, number, at in rows}
-            return {at: offset for at, offset in known.items() if at[0] in self._reads}
-        lags = self._admin.lag(self._group, self._reads)
+            return {at: offset for at, offset in known.items() if at[0] in self.reads}
+        lags = self._admin.lag(self.group, self.reads)
         return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
 
     def _parked(self) -> Collection[Origin]:
         """Return the records that this group gave up on."""
-        dead = {self._suffixed(topic) for topic in self._reads}
-        with closing(LogReader(self._config, self._group)) as log:
+        dead = {self._suffixed(topic) for topic in self.reads}
+        with closing(LogReader(self._config, self.group)) as log:
             return {
                 origin
                 for records in log.read(log.ends(log.partitions(sorted(dead))))
                 for record in records
-                if (origin := parked_from(record, self._group)) is not None
+                if (origin := parked_from(record, self.group)) is not None
             }
 
-    def _waiting(self, retries: list[str]) -> Collection[Origin]:
-        """Return the records that wait for another try, by where they stood at first."""
-        tried = self._admin.committed(self._group, retries)
-        with closing(LogReader(self._config, self._group)) as log:
+    def _tried_again(self, positions: Positions, retries: list[str]) -> Collection[Origin]:
+        """Return what has another try from these places on, by where it stood at first."""
+        tried = self._admin.committed(self.group, retries) | positions
+        with closing(LogReader(self._config, self.group)) as log:
             ends = log.ends(log.partitions(retries))
             return {origin_of(r) for records in log.read(ends, tried) for r in records}
 
     def _refuse_waiting(self, read: Positions, retries: list[str]) -> None:
         """Raise Unavailable while a record waits for another try: its own is read again, too."""
-        with closing(LogReader(self._config, self._group)) as log:
+        with closing(LogReader(self._config, self.group)) as log:
             ends = log.ends(log.partitions(retries))
             if waiting := log.unread(read, ends):
                 topic, number = min(waiting)
@@ -221,7 +223,7 @@ class Replay:
             with psycopg.connect(
                 self._dsn, connect_timeout=5, application_name="orderstream-replay"
             ) as connection:
-                path = sql.SQL("SET search_path = {}").format(sql.Identifier(self._schema))
+                path = sql.SQL("SET search_path = {}").format(sql.Identifier(self.schema))
                 connection.execute(path)
                 connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'".encode())
                 yield connection
