@@ -16,15 +16,16 @@ from tests.notification.receivers import SECRET, Hooks, web_server
 from tests.waiting import until
 
 BACKUP = "yesterday.dump"
+WITHIN_S = 900.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def hooks() -> Iterator[Hooks]:
     with web_server() as hooks:
         yield hooks
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(hooks: Hooks) -> Iterator[Installation]:
     with installation(
         "--quiet",
@@ -50,9 +51,12 @@ def told(hooks: Hooks) -> Counter[str]:
     return Counter(hooks.ids)
 
 
-def test_the_database_is_lost_and_no_order_with_it(running: Installation, hooks: Hooks) -> None:
+@pytest.mark.parametrize("orders", [500, pytest.param(20_000, marks=pytest.mark.chaos)])
+def test_the_database_is_lost_and_no_order_with_it(
+    running: Installation, hooks: Hooks, orders: int
+) -> None:
     with Load(running) as load:
-        until(lambda: len(load.accepted) > 600)
+        until(lambda: len(load.accepted) > orders, WITHIN_S)
         first = running.place(order(), **{"Idempotency-Key": "before"}).json()["orderId"]
         done(running, "db", "backup", BACKUP)
         told_then = told(hooks)
@@ -62,8 +66,8 @@ def test_the_database_is_lost_and_no_order_with_it(running: Installation, hooks:
         for becomes, order_id in (("cancel", given[0]), ("fulfil", given[1]), ("fulfil", first)):
             assert running.decided(order_id)["status"] == "CONFIRMED"
             running.http.post(f"{running.url('order')}/api/orders/{order_id}/{becomes}")
-        until(lambda: len(load.accepted) > since + 1000)
-        until(lambda: told(hooks).total() > told_then.total() + 500)
+        until(lambda: len(load.accepted) > since + 2 * orders, WITHIN_S)
+        until(lambda: told(hooks).total() > told_then.total() + orders, WITHIN_S)
         running.end(signal.SIGKILL)  # All of it at once, orders under way; and then:
     until(lambda: not running.everything(), what="its servers have ended")
     shutil.rmtree((running.home / "postgres" / "data").resolve())

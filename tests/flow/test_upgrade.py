@@ -73,7 +73,7 @@ def git(*words: str) -> str | None:
     return None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def settings(kafka: str, template_dsn: str) -> Iterator[Settings]:
     """A database with nothing in it: the old version makes it."""
     name = sql.Identifier(DATABASE)
@@ -145,7 +145,7 @@ class Clients:
     def more(self, orders: int) -> None:
         """Wait until so many more are accepted."""
         so_far = len(self.accepted)
-        until(lambda: len(self.accepted) >= so_far + orders, what=f"{orders} more orders")
+        until(lambda: len(self.accepted) >= so_far + orders, 600, f"{orders} more orders")
 
     def _run(self, number: int) -> None:
         with httpx.Client(timeout=10, trust_env=False) as http:
@@ -168,8 +168,9 @@ class Clients:
                         return
 
 
+@pytest.mark.parametrize("orders", [100, pytest.param(3_000, marks=pytest.mark.chaos)])
 def test_each_service_is_replaced_under_load(
-    settings: Settings, old_source: Path, tmp_path: Path
+    settings: Settings, old_source: Path, tmp_path: Path, orders: int
 ) -> None:
     here: dict[str, Service] = {}
     every: list[Service] = []
@@ -182,25 +183,25 @@ def test_each_service_is_replaced_under_load(
         here |= {name: start(name, old_source, 0) for name in SERVICES}
         for service in here.values():
             service.wait()
-        stock = {"onHand": 150}  # Fewer than will be asked for of some.
+        stock = {"onHand": orders * 3 // 2}  # Fewer than will be asked for of some.
         for number in range(7):
             put = httpx.put(f"{here['inventory'].url}/api/stock/P-{number}", json=stock)
             assert put.status_code == 200
         with Clients([here["order"].url]) as clients:
-            clients.more(100)
+            clients.more(orders)
             migrate(settings.dsn(), migrations())  # All that is new, under code that is old.
             assert pending(settings.dsn(), migrations()) == []
-            clients.more(200)
+            clients.more(2 * orders)
             for name in SERVICES:
                 new = start(name, None, 1)
                 new.wait()
                 if name == "order":
                     clients.urls.append(new.url)
-                clients.more(100)  # Old and new, side by side.
+                clients.more(orders)  # Old and new, side by side.
                 if name == "order":
                     clients.urls.remove(here[name].url)
                 here[name].end()
-                clients.more(100)
+                clients.more(orders)
         report = verify(settings, wait_s=60, progress=None)
         assert (report.violations, report.behind) == ([], [])
         assert clients.strange == []

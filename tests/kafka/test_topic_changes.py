@@ -158,9 +158,9 @@ def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
         refuse_made_anew(settings)
 
     stopped(settings)
-    plan = adopt(settings, topics.order_created, {}, dry_run=True)
+    plan = adopt(settings, [topics.order_created], {}, dry_run=True)
     assert (plan.orders, plan.done) == (5, False)
-    assert adopt(settings, topics.order_created, {}).orders == 5
+    assert adopt(settings, [topics.order_created], {}).orders == 5
     refuse_made_anew(settings)
     with running(settings, *STAGES):
         report = settled(settings)
@@ -188,7 +188,7 @@ def test_outcomes_that_were_lost_with_their_topic_are_said_again(kafka: str, dsn
     lose(settings, topic)  # so its page is as if it had not.
     create(settings)
     stopped(settings)
-    assert adopt(settings, topic, {}).orders == 1
+    assert adopt(settings, [topic], {}).orders == 1
     with running(settings, *STAGES):
         until(lambda: keys(read(settings, topic)) == ["unseen"], what="it is said again, once")
         until(lambda: rows(settings, f"{PAGES} WHERE order_id = 'unseen'") == [("unseen", 20)])

@@ -55,7 +55,7 @@ def configure(dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
 
 @topics.command()
 def grow(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Which one.")],
     partitions: Annotated[int, typer.Option(min=1, max=1000, help="How many it is to have.")],
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -126,29 +126,36 @@ def _show(found: "list[Difference]", as_json: bool) -> None:
 
 @topics.command()
 def adopt(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    lost: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TOPIC...", help="All that were made anew, if none is named."),
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a topic that was lost and made anew; while no service runs.
+    """Go on with topics that were lost and made anew; while no service runs.
 
-    Everybody reads it from its beginning. Orders that still wait for an outcome are put in again,
-    as their pages have them, and are decided once; cancellations that inventory has not heard of
-    are published again. An order that no store had read before the topic was lost is lost with it.
+    Everybody reads them from their beginning. Orders that still wait for an outcome are put in
+    again, as their pages have them, and are decided once; cancellations that inventory has not
+    heard of are published again. An order that no store had read is lost with its topic.
     """
     from msgspec import to_builtins
 
+    from orderstream.recovery.guard import made_anew
     from orderstream.recovery.lost_topics import adopt as take
     from orderstream.wiring.replays import own_replays
 
     current = settings.load_resolved()
-    if not (dry_run or yes):
-        typer.confirm(f"read {topic} from its beginning?", abort=True, err=True)
-    found = take(current, topic, own_replays(current), dry_run=dry_run)
+    names = lost or made_anew(current)
+    if names and not (dry_run or yes):
+        question = f"read {', '.join(names)} from the beginning?"
+        typer.confirm(question, abort=True, err=True)
+    found = take(current, names, own_replays(current), dry_run=dry_run)
     if as_json:
         print_json(to_builtins(found))
         return
-    print(f"{found.orders:,} orders put in again, {found.ends:,} ends of orders published again")
+    print(f"{', '.join(found.topics) or 'no topic'}: {found.orders:,} orders are put in again,")
+    print(f"{found.ends:,} ends of orders are published again")
     if dry_run:
         hint("nothing was changed")

@@ -5,6 +5,7 @@ Imported by every process: no more than that is here.
 
 from dataclasses import dataclass
 
+import structlog
 from psycopg import Connection
 
 from orderstream.readers import DECIDES, Reader, positions, readers
@@ -15,7 +16,14 @@ from orderstream.runtime.stage import Positions
 
 _SESSION = "SET lock_timeout = '10s'; SET timezone = 'UTC'"
 _KNOWN = "SELECT name, id FROM recovery.topic WHERE name = ANY(%s)"
+_MAY = """
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, %s)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s
+"""
 _MEET = "INSERT INTO recovery.topic (name, id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+
+log = structlog.get_logger("orderstream.recovery")
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ def ahead_of(settings: Settings, admin: Admin, connection: Connection) -> list[P
     """As `ahead`, with what is at hand."""
     found: list[Place] = []
     for reader in projections(settings):
+        if not _may(connection, "SELECT", reader.schema, "position"):
+            continue
         committed = admin.committed(reader.group, reader.reads)
         stored = _stored(reader, admin, connection)  # After that: the service may be at work.
         found += [
@@ -56,6 +66,18 @@ def ahead_of(settings: Settings, admin: Admin, connection: Connection) -> list[P
 def projections(settings: Settings) -> list[Reader]:
     """Return the services that keep their offsets beside their rows."""
     return [reader for reader in readers(settings) if reader.service != DECIDES]
+
+
+def _may(connection: Connection, what: str, schema: str, table: str) -> bool:
+    """Tell whether we may read or write a table, or make it: it is not there in a new database.
+
+    A service may have a user of its own who may not look into the schemas of others.
+    """
+    row = connection.execute(_MAY, (what, schema, table)).fetchone()
+    if row is None or row[0]:
+        return True
+    log.warning("not looked at: the database's user may not", schema=schema, table=table)
+    return False
 
 
 def _stored(reader: Reader, admin: Admin, connection: Connection) -> Positions:
@@ -72,6 +94,8 @@ def made_anew(settings: Settings) -> list[str]:
     """
     ids = Admin(settings.kafka()).topic_ids(settings.topics.all())
     with session(settings.dsn(), "orderstream-topics", _SESSION) as connection:
+        if not _may(connection, "INSERT", "recovery", "topic"):
+            return []
         known = dict(connection.execute(_KNOWN, (list(ids),)).fetchall())
         new = [(name, found) for name, found in ids.items() if name not in known]
         if new:

@@ -6,7 +6,7 @@ another one until it is adopted: everybody reads it from its beginning, and what
 that were under way is said again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC
 
@@ -57,51 +57,60 @@ _UNREAD = """
 class Adopted(Struct, frozen=True):
     """What was said again of orders under way, or would be."""
 
-    topic: str
+    topics: list[str]
     orders: int
     ends: int
     done: bool
 
 
 def adopt(
-    settings: Settings, topic: str, own: Mapping[str, Replay], *, dry_run: bool = False
+    settings: Settings,
+    lost: Collection[str],
+    own: Mapping[str, Replay],
+    *,
+    dry_run: bool = False,
 ) -> Adopted:
-    """Have every service read a topic that was made anew from its beginning; none may run.
+    """Have every service read topics that were made anew from their beginning; none may run.
 
     Done again after a crash at any point, it does the rest. Raises Unavailable.
     """
     admin, topics = Admin(settings.kafka()), settings.topics
-    ids = admin.topic_ids([topic])
-    if topic not in ids:
-        raise Unavailable(f"there is no topic {topic}: `orderstream topics create` makes it")
+    ids = admin.topic_ids(lost)
+    if missing := set(lost) - set(ids):
+        raise Unavailable(
+            f"there is no topic {min(missing)}: `orderstream topics create` makes those of the flow"
+        )
     with session(settings.dsn(), "orderstream-adopt", _SESSION) as connection:
         if not dry_run:
             refuse_at_work(settings, admin, connection, own)
-        says_again = topic in (topics.order_created, *_outcomes(topics))
-        ends_again = topic in (topics.order_cancelled, topics.order_fulfilled)
+        says_again = not {topics.order_created, *_outcomes(topics)}.isdisjoint(lost)
+        ends_again = not {topics.order_cancelled, topics.order_fulfilled}.isdisjoint(lost)
         under_way = list(_under_way(connection, topics)) if says_again else []
-        groups = {r.service: (r.schema, r.group) for r in readers(settings) if topic in r.reads}
-        groups |= {n: (j.schema, j.group) for n, j in own.items() if topic in j.reads}
         if dry_run:
             with connection.transaction(force_rollback=True):
                 ends = connection.execute(_UNHEARD).rowcount if ends_again else 0
-            return Adopted(topic, len(under_way), ends, done=False)
-        begins = admin.begins((topic, n) for n in range(admin.partitions()[topic]))
-        for _, group in groups.values():  # First: where it fails, nothing else is done.
-            admin.set_committed(group, begins)
+            return Adopted(sorted(lost), len(under_way), ends, done=False)
+        counts = admin.partitions()
+        begins = {t: admin.begins((t, n) for n in range(counts[t])) for t in lost}
+        readers_of = [(r.service, r.schema, r.group, r.reads) for r in readers(settings)]
+        readers_of += [(name, j.schema, j.group, tuple(j.reads)) for name, j in own.items()]
+        for _, _, group, reads in readers_of:  # First: where it fails, nothing else is done.
+            for topic in {*lost} & {*reads}:
+                admin.set_committed(group, begins[topic])
         if under_way:  # Twice after a crash: decided once all the same.
             with closing(KafkaSink(settings.kafka(), "", lambda: None)) as sink:
                 sink.send(under_way)
         with connection.transaction():
-            for service, (schema, _) in groups.items():
-                _forget(connection, schema, topic)
-                if service != DECIDES:
-                    _set_positions(connection, schema, begins)
+            for service, schema, _, reads in readers_of:
+                for topic in {*lost} & {*reads}:
+                    _forget(connection, schema, topic)
+                    if service != DECIDES:
+                        _set_positions(connection, schema, begins[topic])
             ends = connection.execute(_UNHEARD).rowcount if ends_again else 0
-            if topic == topics.order_created:
+            if topics.order_created in lost:
                 connection.execute(_UNREAD)
-            connection.execute(_ADOPT, (topic, ids[topic]))
-    return Adopted(topic, len(under_way), ends, done=True)
+            connection.cursor().executemany(_ADOPT, list(ids.items()))
+    return Adopted(sorted(lost), len(under_way), ends, done=True)
 
 
 def _forget(connection: Connection, schema: str, topic: str) -> None:
