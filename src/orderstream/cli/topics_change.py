@@ -1,6 +1,7 @@
 """`topics plan`, `configure` and `grow`: topics that are there are brought to what is set."""
 
 from dataclasses import asdict
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from orderstream.runtime.admin import Admin
     from orderstream.runtime.settings import Settings
     from orderstream.runtime.topic_settings import Difference
+
+FOUND_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.5
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and stop.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -66,7 +70,8 @@ def grow(
     No record moves, and none is lost: an order is decided once, whatever partition it is in. From
     now on most keys are in another partition than before, so events of one order may be read out
     of turn while old ones lie unread: our services bear that, a program of your own may not.
-    Partitions are never taken away again. Workers find new ones within half a minute.
+    Partitions are never taken away again. Workers find new ones within half a minute, for which
+    this command waits: restart none of them before.
     """
     current = settings.load_resolved(database=False)
     if current.kafka_auto_offset_reset != "earliest":
@@ -87,6 +92,7 @@ def grow(
                 hint(f"{name}: {count} partitions, {partitions} from then on")
             typer.confirm("for good?", abort=True, err=True)
         admin.grow(every, partitions)
+        _wait_for_readers(current, admin, every, partitions)
     if as_json:
         print_json({"done": not dry_run, "partitions": partitions, "had": fewer})
         return
@@ -94,6 +100,24 @@ def grow(
         print(f"{name}: {count} -> {partitions} partitions")
     if not fewer:
         print(f"{topic} has {has} partitions")
+
+
+def _wait_for_readers(
+    current: "Settings", admin: "Admin", every: list[str], partitions: int
+) -> None:
+    """Return when the workers that run read all partitions, or say who does not."""
+    from orderstream.readers import readers
+
+    deadline = monotonic() + FOUND_WITHIN_S
+    for reader in readers(current):
+        wanted = {(t, n) for t in every if t in reader.reads for n in range(partitions)}
+        while wanted and (members := admin.group(reader.group)[1]):
+            if not wanted - {at for member in members for at in member["partitions"]}:
+                break
+            if monotonic() > deadline:
+                hint(f"{reader.service} does not read all of them: stop all its workers for 10 s")
+                break
+            sleep(LOOK_EVERY_S)
 
 
 def _with_partners(current: "Settings", topic: str) -> list[str]:
