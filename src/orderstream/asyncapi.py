@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from orderstream.contract.envelope import TRACEPARENT, Envelope
+from orderstream.contract.envelope import CLAIM, TRACEPARENT, Envelope
 from orderstream.contract.events import EVENTS, OrderCreated
 from orderstream.contract.formats import status_writer_of
 from orderstream.contract.schemas import (
@@ -285,6 +285,10 @@ def _event_headers(event_type: str, source: str) -> Schema:
     if event_type == "order.created":  # Other programs may write it, and need none of them.
         required["ce_source"].pop("const")
         del schema["required"]
+        schema["properties"][CLAIM] = _said(
+            "the order id or Idempotency-Key that the order came with, and a hash of what was asked"
+            " for, so that a restored database knows them; once for each, not there without any"
+        )
     return schema
 
 

@@ -19,6 +19,7 @@ CE_ID = "ce_id"
 CE_TYPE = "ce_type"
 CE_TIME = "ce_time"
 TRACEPARENT = "traceparent"
+CLAIM = "orderstream-claim"  # Of order.created: an order id or Idempotency-Key that it came with.
 
 
 def event_id(order_key: str, event_type: str) -> str:

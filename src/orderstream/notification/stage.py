@@ -22,7 +22,16 @@ from orderstream.notification.rules import Failed, Notice, Received, Told, is_to
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Decoder, Delivery, Keeps, Output, Record, Stage
+from orderstream.runtime.stage import (
+    Batch,
+    Decoder,
+    Delivery,
+    Keeps,
+    Output,
+    Positions,
+    Record,
+    Stage,
+)
 
 
 def notification_stage(
@@ -42,13 +51,23 @@ def notification_stage(
     crash in between writes the lines again under the same event ids, and none is ever missing.
     """
 
+    told: Positions | None = None  # Changes only while the stage does not run.
+
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
-        notices = [event for _, event in batch if event is not None]
+        nonlocal told
+        if told is None:
+            told = store.told(tx)
+        news = [delivery for delivery in batch if delivery.event is not None]
+        if told:
+            before = [event for record, event in news if _is_below(told, record)]
+            news = [delivery for delivery in news if not _is_below(told, delivery.record)]
+            store.intend(tx, channels, before, batch.now, told_before=True)
+            if log is not None:
+                store.add(tx, log.name, before, batch.now)
         if channels:
-            store.intend(
-                tx, channels, [_traced(d) for d in batch if d.event is not None], batch.now
-            )
+            store.intend(tx, channels, [_traced(delivery) for delivery in news], batch.now)
         if log is not None:
+            notices = [event for _, event in news]
             log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
         return ()
 
@@ -85,6 +104,11 @@ def _traced(delivery: Delivery) -> Notice:
     if context is None:
         return delivery.event
     return structs.replace(delivery.event, traceparent=context.decode())
+
+
+def _is_below(positions: Positions, record: Record) -> bool:
+    at = (record.topic() or "", record.partition() or 0)
+    return (record.offset() or 0) < positions.get(at, 0)
 
 
 def _notice(event_type: str, event: Told) -> Notice | None:

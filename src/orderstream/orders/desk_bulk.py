@@ -193,6 +193,8 @@ class BulkDesk(Desk):
         if not new:
             return
         records = self._records(((one.claim.order_id, one.request) for one in new), traceparent)
+        for one, (_, _, headers) in zip(new, records, strict=True):
+            headers.append(one.claim.header)
         faults = await self._batches.publish_all(self._topic, records)
         for one in new:
             order_id = one.claim.order_id

@@ -16,6 +16,7 @@ from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, contact_fault
 from orderstream.runtime.channels import Named, read_named, read_secrets
 from orderstream.runtime.keys import Keys, parse_keys
+from orderstream.runtime.topic_settings import Wanted, wanted
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, from here.
@@ -137,6 +138,12 @@ class Settings(BaseModel):
         " many brokers",
         ge=1,
         le=9,
+    )
+    topic_settings: str = _set(
+        "ORDERSTREAM_TOPIC_SETTINGS",
+        "",
+        "settings of topics, as `TOPIC:NAME=VALUE` with blanks between them: NAME is Kafka's, or"
+        " `partitions`, and `*` is every topic; for those that are created, and `topics configure`",
     )
     topic_order_created: TopicName = _set(
         "ORDERSTREAM_TOPIC_ORDER_CREATED", "order.created", "topic of accepted orders"
@@ -395,6 +402,10 @@ class Settings(BaseModel):
         topics = (*self.topics.all(), self.topic_audit)
         if len(set(topics)) < len(topics):
             yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
+        try:
+            self.topics_wanted()
+        except ValueError as error:
+            yield f"ORDERSTREAM_TOPIC_SETTINGS: {error}"
         for name, path in (
             ("KAFKA_SSL_CA_LOCATION", self.kafka_ssl_ca_location),
             ("KAFKA_SSL_CERTIFICATE_LOCATION", self.kafka_ssl_certificate_location),
@@ -453,6 +464,12 @@ class Settings(BaseModel):
             "OTEL_EXPORTER_OTLP_HEADERS": headers.get_secret_value() if headers else None,
         }
         return {name: value for name, value in found.items() if value}
+
+    def topics_wanted(self, partitions: int | None = None) -> list[Wanted]:
+        """Return how each topic of the flow is to be."""
+        topics = self.topics
+        count = partitions or self.partitions
+        return wanted(topics.all(), self.topic_settings, count, topics.compacted)
 
     def channels(self) -> Named:
         """Return how customers are told. Raises ConfigurationError listing what is wrong."""

@@ -13,15 +13,18 @@ from orderstream.runtime.said import Said
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.tracing import Tracer
 from orderstream.wiring.loops import kafka_loop, serve_loop
+from orderstream.wiring.setup import refuse_restored
 from orderstream.wiring.tracing import tracing
 
 
 def prepare_consumer(definition: Definition, settings: Settings) -> None:
     """Set up a consumer's topics and schema. Safe to repeat.
 
-    Raises Unavailable, and ConfigurationError for what is wrong with its tables.
+    Raises Unavailable, also for a database that was restored, and ConfigurationError for what is
+    wrong with its tables.
     """
     topics, group = settings.topics, settings.group(definition.name)
+    refuse_restored(settings)
     set_up(settings.dsn(), definition, topics, group)
     wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
     Admin(settings.kafka()).create(wanted, settings.partitions, replicas=settings.replication)
