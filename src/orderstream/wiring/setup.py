@@ -52,9 +52,7 @@ def prepare(settings: Settings, *services: str) -> None:
     refuse_restored(settings)
     schemas = migrations(*(SCHEMAS[name] for name in services), RECOVERY)
     applied = migrate(settings.dsn(), schemas)
-    created = Admin(settings.kafka()).create_wanted(
-        settings.topics_wanted(), settings.replication
-    )
+    created = Admin(settings.kafka()).create_wanted(settings.topics_wanted(), settings.replication)
     refuse_made_anew(settings)
     if applied or created:
         log.info("set up", migrations=applied, topics=created)
