@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,23 @@ def running() -> Iterator[Installation]:
         yield running
 
 
+@dataclass
+class Shop:
+    """The example as it runs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def says(self, what: str) -> None:
+        def look() -> bool:
+            assert self.process.poll() is None, self.log.read_text("utf-8")
+            return what in self.log.read_text("utf-8")
+
+        until(look, what=what)
+
+
 @contextmanager
-def shop(program: tuple[Path, Path], running: Installation, *words: str) -> Iterator[Path]:
+def shop(program: tuple[Path, Path], running: Installation, *words: str) -> Iterator[Shop]:
     """Run the example until the end of the block; what it prints is in the file."""
     java, jar = program
     log = running.home / f"spring-{len(list(running.home.glob('spring-*.log')))}.log"
@@ -55,7 +71,7 @@ def shop(program: tuple[Path, Path], running: Installation, *words: str) -> Iter
             stderr=subprocess.STDOUT,
         )
     try:
-        yield log
+        yield Shop(process, log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
     finally:
@@ -64,27 +80,23 @@ def shop(program: tuple[Path, Path], running: Installation, *words: str) -> Iter
             process.wait()
 
 
-def heard(log: Path, what: str) -> bool:
-    return until(lambda: what in log.read_text("utf-8"), what=f"{what} in {log.read_text('utf-8')}")
-
-
 class TestTheExample:
     def test_places_an_order_and_hears_what_became_of_it(
         self, program: tuple[Path, Path], running: Installation
     ) -> None:
-        with shop(program, running, "web-7", "ABC-001=2", "MUG=1") as log:
-            heard(log, "sent      order web-7  order-created-event-")
-            heard(log, "reserved  order web-7  [Line[sku=ABC-001, qty=2], Line[sku=MUG, qty=1]]")
+        with shop(program, running, "web-7", "ABC-001=2", "MUG=1") as example:
+            example.says("sent      order web-7  order-created-event-")
+            example.says("reserved  order web-7  [Line[sku=ABC-001, qty=2], Line[sku=MUG, qty=1]]")
             running.place({"orderId": "much", "productId": "RARE-1", "quantity": 99})
-            heard(log, "rejected  order much  OUT_OF_STOCK")
+            example.says("rejected  order much  OUT_OF_STOCK")
         page = running.decided("web-7")
         assert (page["status"], page["userId"]) == ("CONFIRMED", "ann")
 
     def test_has_springs_type_headers_and_time(
         self, program: tuple[Path, Path], running: Installation
     ) -> None:
-        with shop(program, running, "typed", "P-1=1") as log:
-            heard(log, "reserved  order typed")
+        with shop(program, running, "typed", "P-1=1") as example:
+            example.says("reserved  order typed")
         (event,) = published(running, "order-created-event", "typed")
         assert {"orderId", "customerId", "items", "createdAt"} == event.keys()
         (record,) = [

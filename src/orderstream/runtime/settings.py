@@ -78,7 +78,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     preset: str | None = _set(
-        "ORDERSTREAM_PRESET", None, "settings that come together, by name: those of a topology"
+        "ORDERSTREAM_PRESET", None, "settings of a topology, by the name of their file in presets"
     )
     home: Path = _set(
         "ORDERSTREAM_HOME",
@@ -182,7 +182,7 @@ class Settings(BaseModel):
     order_format: OrderFormat = _set(
         "ORDERSTREAM_ORDER_FORMAT",
         "orderstream",
-        "how orders stand in their topic: so they are written, and ours is read as well",
+        "how orders are written to their topic; with any but ours, all of these are read",
     )
     topic_order_status: TopicName | None = _set(
         "ORDERSTREAM_TOPIC_ORDER_STATUS",

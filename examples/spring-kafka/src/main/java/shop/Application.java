@@ -3,6 +3,7 @@ package shop;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import org.springframework.beans.factory.annotation.Value;
 import org.springframework.boot.ApplicationArguments;
 import org.springframework.boot.ApplicationRunner;
 import org.springframework.boot.SpringApplication;
@@ -24,7 +25,7 @@ class Application implements ApplicationRunner {
 
     Application(
             KafkaTemplate<String, Object> kafka,
-            @org.springframework.beans.factory.annotation.Value("${topics.created}") String topic) {
+            @Value("${topics.created}") String topic) {
         this.kafka = kafka;
         this.topic = topic;
     }
@@ -35,7 +36,7 @@ class Application implements ApplicationRunner {
 
     /** Results name no Java class: what a listener takes says what is read. */
     @Bean
-    RecordMessageConverter converter() {
+    static RecordMessageConverter converter() {
         return new ByteArrayJsonMessageConverter();
     }
 
