@@ -259,7 +259,7 @@ def _event_headers(event_type: str, source: str) -> Schema:
     }
     schema = _headers(required)
     schema["properties"][TRACEPARENT] = _said(
-        "W3C trace context of the request that led to it, as it came; not there without one"
+        "W3C trace context of the request that led to it, or of a span below it; not there without"
     )
     if event_type == "order.created":  # Other programs may write it, and need none of them.
         required["ce_source"].pop("const")

@@ -53,7 +53,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         pairs=Pairs(
             topics.order_created,
             frozenset({topics.inventory_reserved, topics.inventory_rejected}),
-            1.0,
+            1.5,
         ),
     )
 

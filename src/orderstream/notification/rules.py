@@ -51,6 +51,7 @@ class Message(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False)
     reason: RejectionReason | None = None
     short: tuple[str, ...] = ()
     notify: Contact | UnsetType = UNSET
+    traceparent: str | None = None
 
 
 class Notice(Struct, frozen=True, gc=False):
@@ -61,6 +62,7 @@ class Notice(Struct, frozen=True, gc=False):
     user_id: int | str | None
     text: str
     event: Told | Failed | None = None
+    traceparent: str | None = None
 
 
 def is_told(event: Told) -> bool:

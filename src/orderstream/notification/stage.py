@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from msgspec import structs
 from psycopg import Connection
 
-from orderstream.contract.envelope import event_id
+from orderstream.contract.envelope import TRACEPARENT, event_id, header, read_traceparent
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
@@ -21,7 +22,7 @@ from orderstream.notification.rules import Failed, Notice, Told, is_told, words
 from orderstream.notification.store import NoticeStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Keeps, Output, Positions, Record, Stage
+from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Positions, Record, Stage
 
 
 def notification_stage(
@@ -44,17 +45,17 @@ def notification_stage(
         nonlocal told
         if told is None:
             told = store.told(tx)
-        notices = [event for _, event in batch if event is not None]
+        new = [delivery for delivery in batch if delivery.event is not None]
         if told:
-            before = [event for record, event in batch if event and _is_below(told, record)]
-            notices = [event for record, event in batch if event and not _is_below(told, record)]
-            store.intend(tx, channels, before, batch.now, told_before=True)
+            before = [delivery for delivery in new if _is_below(told, delivery.record)]
+            new = [delivery for delivery in new if not _is_below(told, delivery.record)]
+            store.intend(tx, channels, [_traced(d) for d in before], batch.now, told_before=True)
             if log is not None:
-                store.add(tx, log.name, before, batch.now)
+                store.add(tx, log.name, [d.event for d in before], batch.now)
         if channels:
-            store.intend(tx, channels, notices, batch.now)
+            store.intend(tx, channels, [_traced(d) for d in new], batch.now)
         if log is not None:
-            log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
+            log.tell(store.add(tx, log.name, [d.event for d in new], batch.now), batch.now)
         return ()
 
     return Stage(
@@ -83,6 +84,13 @@ def notification_stage(
 def _is_below(positions: Positions, record: Record) -> bool:
     at = (record.topic() or "", record.partition() or 0)
     return (record.offset() or 0) < positions.get(at, 0)
+
+
+def _traced(delivery: Delivery) -> Notice:
+    context = read_traceparent(header(delivery.record.headers(), TRACEPARENT))
+    if context is None:
+        return delivery.event
+    return structs.replace(delivery.event, traceparent=context.decode())
 
 
 def _notice(event_type: str, event: Told) -> Notice | None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import msgspec
+from msgspec import structs
 from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
@@ -138,7 +139,7 @@ class PostgresNotices:
     ) -> None:
         """See NoticeStore."""
         rows = [row for row in _once(notices) if row.event is not None]
-        messages = pg_array(_encode(message(row.event)).decode() for row in rows if row.event)
+        messages = pg_array(_encode(_said(row)).decode() for row in rows)
         why = TOLD_BEFORE if told_before else None
         tx.execute(INTEND, (*_columns(rows), messages, pg_array(channels), now, why))
 
@@ -273,6 +274,11 @@ def _settle(tx: Connection, found: Sequence[tuple[str, str, int, Verdict]]) -> N
         [verdict.due_s for *_, verdict in found],
     )
     tx.execute(SETTLE, columns)
+
+
+def _said(row: Notice) -> Message:
+    assert row.event is not None
+    return structs.replace(message(row.event), traceparent=row.traceparent)
 
 
 def _once(notices: Sequence[Notice]) -> list[Notice]:

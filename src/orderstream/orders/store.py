@@ -57,12 +57,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an order becomes at the end, and the event that says so (a record's value)."""
+    """What an order becomes at the end, and the event that says so (a record's value).
+
+    `traceparent` is that of whoever made it so.
+    """
 
     order_key: str
     becomes: Becomes
     event: bytes
     at: datetime
+    traceparent: bytes | None = None
 
 
 class ChangeStore(Protocol):

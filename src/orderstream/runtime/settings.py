@@ -57,6 +57,8 @@ Phone = Annotated[str, _of_contact("phone")]
 Locale = Annotated[str, _of_contact("locale")]
 Waits = Annotated[str, AfterValidator(_waits)]
 
+_ROOTS = ("always_on", "always_off", "traceidratio")
+_SAMPLERS = (*_ROOTS, *(f"parentbased_{root}" for root in _ROOTS))  # OpenTelemetry's names.
 _MAY_BE_EMPTY = frozenset({"ORDERSTREAM_DRILL_SKU"})  # Here empty means something: no drill.
 
 
@@ -262,6 +264,34 @@ class Settings(BaseModel):
         "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
     )
 
+    traces_exporter: Literal["none", "otlp"] = _set(
+        "OTEL_TRACES_EXPORTER", "none", "`otlp`: export traces; needs `orderstream[otel]`"
+    )
+    otel_sdk_disabled: bool = _set("OTEL_SDK_DISABLED", False, "no traces, whatever else is set")
+    otel_traces_sampler: str = _set(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        "which traces are recorded: `always_on`, `always_off`, `traceidratio`, or one of them with"
+        " `parentbased_` before it",
+    )
+    otel_traces_sampler_arg: str | None = _set(
+        "OTEL_TRACES_SAMPLER_ARG", None, "the ratio of `traceidratio`, 0 to 1; not set: 1"
+    )
+    otel_service_name: str | None = _set(
+        "OTEL_SERVICE_NAME", None, "name of the service in traces; not set: `orderstream-order` ..."
+    )
+    otel_resource_attributes: str | None = _set(
+        "OTEL_RESOURCE_ATTRIBUTES", None, "what else is said of it: `deployment.environment=eu,...`"
+    )
+    otel_endpoint: str | None = _set(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "collector that traces go to, over HTTP; not set: http://localhost:4318",
+    )
+    otel_headers: SecretStr | None = _set(
+        "OTEL_EXPORTER_OTLP_HEADERS", None, "headers for the collector: `authorization=...`"
+    )
+
     @classmethod
     def load(cls, mapping: Mapping[str, str]) -> "Settings":
         """Read the settings from environment-like names; an empty value counts as not set.
@@ -314,6 +344,11 @@ class Settings(BaseModel):
                 "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
                 " secret` makes one)"
             )
+        if self.traces:  # Else they are other programs'.
+            if self.otel_traces_sampler not in _SAMPLERS:
+                yield f"OTEL_TRACES_SAMPLER: must be one of {', '.join(_SAMPLERS)}"
+            if self.traces_ratio is None:
+                yield "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1"
         if self.templates is not None and not self.templates.is_dir():
             yield f"ORDERSTREAM_TEMPLATES: there is no folder {self.templates}"
         if self.redis_url is not None:
@@ -371,6 +406,31 @@ class Settings(BaseModel):
         topics = self.topics
         count = partitions or self.partitions
         return wanted(topics.all(), self.topic_settings, count, topics.compacted)
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are exported."""
+        return self.traces_exporter == "otlp" and not self.otel_sdk_disabled
+
+    @property
+    def traces_ratio(self) -> float | None:
+        """How many of the traces that begin here are recorded; None where that is no ratio."""
+        try:
+            ratio = float(self.otel_traces_sampler_arg or 1)
+        except ValueError:
+            return None
+        return ratio if 0 <= ratio <= 1 else None
+
+    def otel(self) -> dict[str, str]:
+        """Return the variables that OpenTelemetry reads itself, where they are set here."""
+        headers = self.otel_headers
+        found = {
+            "OTEL_SERVICE_NAME": self.otel_service_name,
+            "OTEL_RESOURCE_ATTRIBUTES": self.otel_resource_attributes,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.otel_endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": headers.get_secret_value() if headers else None,
+        }
+        return {name: value for name, value in found.items() if value}
 
     def channels(self) -> Named:
         """Return how customers are told. Raises ConfigurationError listing what is wrong."""
