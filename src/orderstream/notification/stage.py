@@ -59,16 +59,15 @@ def notification_stage(
             told = store.told(tx)
         news = [delivery for delivery in batch if delivery.event is not None]
         if told:
-            before = [event for record, event in news if _is_below(told, record)]
+            before = [delivery for delivery in news if _is_below(told, delivery.record)]
             news = [delivery for delivery in news if not _is_below(told, delivery.record)]
-            store.intend(tx, channels, before, batch.now, told_before=True)
+            store.intend(tx, channels, [_traced(d) for d in before], batch.now, told_before=True)
             if log is not None:
-                store.add(tx, log.name, before, batch.now)
+                store.add(tx, log.name, [d.event for d in before], batch.now)
         if channels:
-            store.intend(tx, channels, [_traced(delivery) for delivery in news], batch.now)
+            store.intend(tx, channels, [_traced(d) for d in news], batch.now)
         if log is not None:
-            notices = [event for _, event in news]
-            log.tell(store.add(tx, log.name, notices, batch.now), batch.now)
+            log.tell(store.add(tx, log.name, [d.event for d in news], batch.now), batch.now)
         return ()
 
     read = topics.read_order
