@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench chaos screenshots clean
+.PHONY: help setup run test check format bench chaos screenshots image sbom dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -45,6 +45,17 @@ chaos: setup  ## the long crash runs
 
 screenshots: setup  ## the README's pictures of the console
 	$(BIN)/python -m tests.browser.screenshots
+
+image:  ## the image of the services, orderstream:local
+	./entrypoint.sh --build
+
+sbom: setup  ## what is in the image, as CycloneDX: dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json requirements.lock
+
+dist: setup  ## wheel and sdist, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove .venv and caches, not your data
 	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

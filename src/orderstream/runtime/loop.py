@@ -15,6 +15,7 @@ What goes wrong is one of four things, and each has one answer:
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import structlog
 
@@ -40,6 +41,7 @@ from orderstream.runtime.failure import (
 )
 from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.observe import StageMetrics
+from orderstream.runtime.pairing import Pairing
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.said import Said
 from orderstream.runtime.stage import (
@@ -52,8 +54,10 @@ from orderstream.runtime.stage import (
     Record,
     Stage,
 )
+from orderstream.runtime.tracing import BatchTracer
 
 POLL_WAIT_S = 0.2
+PAIR_WAIT_S = 0.05  # While records are kept back, which an empty batch sets free.
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
@@ -61,6 +65,7 @@ IDLE_IS_WELL = 5
 # transaction's, with their repeats (broker_kafka.py). The store's: a statement has 30 s.
 KAFKA_PATIENCE_S = 28.0
 STORE_PATIENCE_S = 45.0
+UNTRACED = nullcontext()
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -85,6 +90,7 @@ class Loop:
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
         said: Said | None = None,
+        tracer: BatchTracer | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -100,7 +106,9 @@ class Loop:
         self._answered = answered
         self._forgotten = forgotten
         self._said = said
+        self._tracer = tracer
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
+        self._pairing = Pairing(stage.pairs) if stage.pairs else None
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
         self._stopping = threading.Event()
@@ -161,11 +169,13 @@ class Loop:
             self._forgotten.load()
         if self._said:
             self._said.forget()
+        if self._pairing:
+            self._pairing.clear()
         self._held.clear()
         self._source.rewind()
 
     def step(self) -> int:
-        """Handle one batch, and return how many records it had."""
+        """Handle one batch, and return how many records were read or handled."""
         # New partitions bring the positions that the store has of them.
         self._asks(STORE_PATIENCE_S if self._positions else KAFKA_PATIENCE_S)
         self._release_due()
@@ -173,11 +183,14 @@ class Loop:
         self._asks(STORE_PATIENCE_S)
         records = self._hold_back(records)
         self._last = len(records)
+        if self._pairing:
+            records = self._pairing.take(records, monotonic(), self._busy())
         if not records:
             if self._said:
                 self._said.tidy()
-            return 0
-        with self._metrics.batch(len(records)):
+            return self._last
+        traced = UNTRACED if self._tracer is None else self._tracer.batch(records)
+        with self._metrics.batch(len(records)), traced:
             done = after = _positions_after(records)
             outputs: list[Output] = []
             if self._said:
@@ -196,7 +209,7 @@ class Loop:
                     self._said.published(after)
             else:
                 self._source.show_progress(after)
-        return self._last
+        return max(self._last, len(records))
 
     def _asks(self, patience_s: float) -> None:
         """Note that a call begins that may take so long."""
@@ -263,6 +276,8 @@ class Loop:
     def _failed(self, record: Record, error: Exception) -> list[Output]:
         """Decide between another try and the dead letters, and log it."""
         topic = record.topic() or ""
+        if self._tracer is not None:
+            self._tracer.failed(record, error)
         if isinstance(error, Malformed) and topic not in self._stage.parks:
             self._metrics.passed_over()
             return []  # Another stage parks it (Stage.parks), so that it is parked once.
@@ -281,7 +296,8 @@ class Loop:
             log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
             self._metrics.parked()
             home = self._home_of.get(topic, topic)
-            return [dead_letter_output(record, home + self._suffix, error, self._group)]
+            letter = dead_letter_output(record, home + self._suffix, error, self._group)
+            return [letter, *self._stage.gave_up(record)]
         log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
         self._metrics.retried()
         return [retry_output(record, retry_topic, decision, self._group)]
@@ -321,9 +337,15 @@ class Loop:
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        return max(least_s, most_s * min(self._last / self._stage.busy_records, 1))
+        return max(least_s, most_s * self._busy())
+
+    def _busy(self) -> float:
+        """Return how busy the stage is, from 0 to 1."""
+        return min(self._last / self._stage.busy_records, 1)
 
     def _wait_s(self) -> float:
+        if self._pairing and self._pairing.keeps:
+            return PAIR_WAIT_S
         if not self._held:
             return POLL_WAIT_S
         soonest = from_epoch_ms(min(self._held.values())) - self._clock()
