@@ -49,16 +49,17 @@ export function Overview({ theme, onLetters }) {
         <div class="soft">${h.says || (h.up ? "ready" : "")}</div>
         ${Object.entries(h.faults ?? {}).map(([part, said]) => html`<div class="bad">${part}: ${said}</div>`)}
         ${Object.entries(h.without ?? {}).map(([part, said]) => html`<div class="warn">without ${part}: ${said}</div>`)}</div>`,
-    )}${STORES.map(([name, part]) => html`<${Store} key=${name} name=${name} part=${part} health=${data?.health ?? {}} />`)}</div><//>
+    )}${STORES.map(([name, part, needed]) => html`<${Store} key=${name} ...${{ name, part, needed }} health=${data?.health ?? {}} />`)}</div><//>
   <//>`;
 }
 
-// The database and Redis as the services see them: each says so in its own health.
-const STORES = [["database", "store"], ["Redis", "redis"]];
-function Store({ name, part, health }) {
+// The database and Redis as the services see them: each says so in its own health. No service is
+// ready without the database; of a Redis that nobody misses it is not told whether there is one.
+const STORES = [["database", "store", true], ["Redis", "redis", false]];
+function Store({ name, part, needed, health }) {
   const says = Object.entries(health).filter(([, h]) => h.faults?.[part] || h.without?.[part]).map(([who]) => who);
   const asked = Object.values(health).some((h) => h.up);
-  return html`<div><b>${name}</b> ${says.length ? html`<${Badge} of="away" kind="bad" />` : asked && html`<${Badge} of="up" kind="good" />`}
+  return html`<div><b>${name}</b> ${says.length ? html`<${Badge} of="away" kind="bad" />` : asked && needed && html`<${Badge} of="up" kind="good" />`}
     <div class="soft">${says.length ? `say ${says.join(", ")}` : asked ? "no service misses it" : "nobody is there to ask"}</div></div>`;
 }
 
