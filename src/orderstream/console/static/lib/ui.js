@@ -15,7 +15,7 @@ export const num = (n) => (n === null || n === undefined ? "–" : grouped.forma
 export const rate = (n) =>
   n === null || n === undefined ? "–" : n >= 100 ? grouped.format(Math.round(n)) : short.format(n);
 export const millis = (n) =>
-  n === null || n === undefined ? "–" : n >= 10000 ? `${short.format(n / 1000)} s` : `${num(Math.round(n))} ms`;
+  n === null || n === undefined ? "–" : n >= 1000 ? `${short.format(n / 1000)} s` : `${num(Math.round(n))} ms`;
 
 export const bytes = (n) => {
   if (n === null || n === undefined) return "–";
