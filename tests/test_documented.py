@@ -27,6 +27,7 @@ from orderstream.order_view.api_feed import feed_routes
 from orderstream.orders.api import PATHS, OrdersApi
 from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import TITLES, web_app
 
@@ -174,6 +175,7 @@ def openapi() -> dict[str, Any]:
         notice_routes(NOTHING, {}, NOTHING, NOTHING),
         analytics_routes(NOTHING, NOTHING, NOTHING),
         dead_letter_routes(NOTHING),
+        logger_routes(),
     ):
         app.include_router(routes)
     OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.

@@ -13,6 +13,7 @@ from orderstream.contract.errors import Unavailable
 from orderstream.contract.values import Contact
 from orderstream.notification.rules import Notice, Result, Skipped
 from orderstream.notification.store import Intent
+from orderstream.runtime.logs import FIELDS, fixed_fields, place_of
 
 SEND_TIMEOUT_S = 15.0  # Standard Webhooks: 15 to 30 s.
 
@@ -61,6 +62,9 @@ class Defaults(Struct, frozen=True):
         )
 
 
+_FIXED = fixed_fields("notification") | {"log.logger": "orderstream.notices"}
+_encode = msgspec.json.Encoder().encode
+
 NO_EMAIL = Skipped("the order has no e-mail address, and ORDERSTREAM_NOTIFY_EMAIL is not set")
 NO_PHONE = Skipped("the order has no phone number, and ORDERSTREAM_NOTIFY_PHONE is not set")
 
@@ -97,9 +101,10 @@ def _ecs_line(notice: Notice, at: str) -> str:
         "@timestamp": at,
         "log.level": "info",
         "message": notice.text,
-        "ecs.version": "8.11.0",
-        "service.name": "orderstream-notification",
+        **_FIXED,
         "event.id": notice.event_id,
-        "labels": {"order_id": notice.order_key},
+        "orderstream.order_id": notice.order_key,
     }
-    return msgspec.json.encode(line).decode() + "\n"
+    if notice.record is not None:
+        line |= {FIELDS[name]: value for name, value in place_of(notice.record).items()}
+    return _encode(line).decode() + "\n"

@@ -285,7 +285,12 @@ class _Lane:
         event = "message given up" if found.state is State.FAILED else "message not sent"
         unknown = {"outcome": "unknown"} if found.unknown else {}
         log.warning(
-            event, channel=self.name, event_id=intent.event_id, tries=intent.tries, **unknown
+            event,
+            channel=self.name,
+            order_id=str(intent.message.order_id),
+            event_id=intent.event_id,
+            tries=intent.tries,
+            **unknown,
         )
         if result.gone:
             self._silenced = self._to_silence = result.why

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -61,6 +62,7 @@ class Notice(Struct, frozen=True, gc=False):
     user_id: int | str | None
     text: str
     event: Told | Failed | None = None
+    record: Any = None  # That told of it, where it is still in hand.
 
 
 def is_told(event: Told) -> bool:

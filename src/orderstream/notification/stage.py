@@ -50,16 +50,16 @@ def notification_stage(
         name="notification",
         reads={
             topics.inventory_reserved: lambda r: _notice(
-                "inventory.reserved", decode_reserved(r.value())
+                r, "inventory.reserved", decode_reserved(r.value())
             ),
             topics.inventory_rejected: lambda r: _notice(
-                "inventory.rejected", decode_rejected(r.value())
+                r, "inventory.rejected", decode_rejected(r.value())
             ),
             topics.order_cancelled: lambda r: _notice(
-                "order.cancelled", decode_cancelled(r.value())
+                r, "order.cancelled", decode_cancelled(r.value())
             ),
             topics.order_fulfilled: lambda r: _notice(
-                "order.fulfilled", decode_fulfilled(r.value())
+                r, "order.fulfilled", decode_fulfilled(r.value())
             ),
             topics.order_created_dead: lambda r: _failed(r, decides),
         },
@@ -69,10 +69,11 @@ def notification_stage(
     )
 
 
-def _notice(event_type: str, event: Told) -> Notice | None:
+def _notice(record: Record, event_type: str, event: Told) -> Notice | None:
     if not is_told(event):
         return None
-    return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event), event)
+    name = event_id(event.key, event_type)
+    return Notice(name, event.key, event.user_id, words(event), event, record)
 
 
 def _failed(record: Record, decides: str) -> Notice:
@@ -82,4 +83,4 @@ def _failed(record: Record, decides: str) -> Notice:
         order = decode_created(record.value())
     failed = Failed(key, from_epoch_ms(record.timestamp()[1]), order)
     user_id = None if order is None else order.user_id
-    return Notice(event_id(key, "order.failed"), key, user_id, words(failed), failed)
+    return Notice(event_id(key, "order.failed"), key, user_id, words(failed), failed, record)

@@ -90,6 +90,7 @@ class OrdersApi:
         self._in_flight = 0
         self._placing: set[asyncio.Task[None]] = set()  # Held, so that none is lost.
         self.direct = DirectRoute(
+            PATHS[0],
             frozenset(path.encode() for path in PATHS),
             self.place,
             BODY_BYTES_MAX,

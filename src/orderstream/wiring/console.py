@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from orderstream.console.api import Console, console_routes, page_routes, problems, static_files
 from orderstream.console.groups import GroupDesk, Replays
+from orderstream.console.metrics import KafkaMetrics
 from orderstream.console.sampler import Sampler, Seen
 from orderstream.console.services import Services
 from orderstream.console.sessions import Sessions
@@ -17,6 +18,7 @@ from orderstream.readers import lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
 from orderstream.runtime.server import WebServer, run
@@ -47,10 +49,7 @@ def console_app(settings: Settings) -> ASGIApp:
         handled = log.partitions([*letters, topics.dead_letters_handled])
         return Seen(
             len(admin.brokers()),
-            {
-                service: [(lag.committed or 0, lag.behind) for lag in found]
-                for service, found in lags(settings, admin, log, MARKERS_LEFT, consumers())
-            },
+            dict(lags(settings, admin, log, MARKERS_LEFT, consumers())),
             sum(admin.ends(handled).values()),
         )
 
@@ -111,11 +110,13 @@ def console_app(settings: Settings) -> ASGIApp:
         on_start=on_start,
         on_stop=on_stop,
         docs=False,
+        metrics_of=[KafkaMetrics(sampler, settings.group)],
     )
     problems(app)
     app.mount("/static", static_files())
     app.include_router(page_routes(sessions))
     app.include_router(console_routes(console))
+    app.include_router(logger_routes())
     return app
 
 
