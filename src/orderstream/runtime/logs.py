@@ -117,10 +117,18 @@ def place_of(record: Record) -> dict[str, Any]:
         "partition": record.partition(),
         "offset": record.offset(),
     }
-    traceparent = header(record.headers(), TRACEPARENT)
-    if traceparent is not None and (found := _TRACEPARENT.fullmatch(traceparent)):
-        said["trace_id"], said["span_id"] = found[1].decode(), found[2].decode()
+    trace_id, span_id = trace_of(record)
+    if trace_id is not None:
+        said["trace_id"], said["span_id"] = trace_id, span_id
     return said
+
+
+def trace_of(record: Record) -> tuple[str, str] | tuple[None, None]:
+    """Return the ids of the trace and the span that a record is of, if it says so rightly."""
+    traceparent = header(record.headers(), TRACEPARENT)
+    if traceparent is None or (found := _TRACEPARENT.fullmatch(traceparent)) is None:
+        return None, None
+    return found[1].decode(), found[2].decode()
 
 
 def fixed_fields(service: str) -> dict[str, Any]:
