@@ -7,11 +7,9 @@ CPU that an order takes (docs/benchmarks.md, `growth`).
 
 import time
 from collections.abc import Callable
-from functools import cache
-
-from prometheus_client import CollectorRegistry, Counter
 
 from bench.harness import Figure, keep
+from orderstream.orders.api import Answers
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.timings import Timings
@@ -25,12 +23,7 @@ ORDER_CPU_US = 150.0
 
 def run() -> list[Figure]:
     """Measure it."""
-    timings, stage = Timings(), StageMetrics("bench")
-    answers = Counter("bench_orders", "", ["status"], registry=CollectorRegistry())
-
-    @cache
-    def counter_of(status: int) -> Counter:
-        return answers.labels(str(status))
+    timings, stage, answers = Timings(), StageMetrics("bench"), Answers()
 
     def request() -> None:
         began = monotonic()
@@ -41,7 +34,7 @@ def run() -> list[Figure]:
             pass
 
     requests = _each_us(request)
-    counters = _each_us(lambda: counter_of(202).inc())
+    counters = _each_us(lambda: answers.add(202))
     batches = _each_us(batch)
     shares = [
         (r + c + STAGES * b / RECORDS) / ORDER_CPU_US * 100
