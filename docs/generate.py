@@ -106,7 +106,7 @@ def _text(said: str | None) -> str:
 
 def _placeholder(argument: Any) -> str:
     shown = argument.metavar or argument.name.upper()
-    return shown if argument.required else f"[{shown.strip('[]')}]"
+    return shown if argument.required or shown.startswith("[") else f"[{shown}]"
 
 
 def _names(option: Any) -> str:

@@ -16,6 +16,9 @@ from mkdocs.structure.files import File, Files
 TOP = Path(__file__).parents[1]
 # Of `[text](path#anchor)`, pictures too, the path; none of an address and of an anchor alone.
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)")
+# A list that follows a paragraph at once: one on GitHub, a part of the paragraph for MkDocs.
+CLOSE_LIST = re.compile(r"^([^\s#>|*+-].*)\n(?=(?:[*+-]|1\.) )", re.MULTILINE)
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 REST = "Operations"
 
@@ -50,6 +53,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             )
         )
     return found
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put a blank line between a paragraph and its list; what is fenced stays as it is."""
+    parts = FENCED.split(markdown)
+    parts[::2] = [CLOSE_LIST.sub(r"\1\n\n", text) for text in parts[::2]]
+    return "".join(parts)
 
 
 def _that_exist(entry: Any) -> Any:
