@@ -17,7 +17,8 @@ from orderstream.runtime.stage import Keeps, Stage
 from tests.builders import NOON
 
 GROUP = "test"
-__all__ = ["GROUP", "Crash", "Script", "ScriptedDatabase", "run_until_idle"]
+RECORDS_MAX = 4
+__all__ = ["GROUP", "RECORDS_MAX", "Crash", "Script", "ScriptedDatabase", "run_until_idle"]
 
 
 def run_until_idle(
@@ -44,6 +45,6 @@ def _new_loop(
         policy=RetryPolicy(attempts=2, backoff_ms=0),
         dead_letter_suffix=".DLT",
         metrics=StageMetrics("test"),
-        records_max=4,
+        records_max=RECORDS_MAX,
         positions=positions,
     )

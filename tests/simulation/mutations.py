@@ -78,6 +78,15 @@ class ReadsUncommitted(KafkaSource):
         setattr(self._consumer, "_committed", False)  # noqa: B010 - as the option would.
 
 
+class ForgetsWhatWaits(Loop):
+    """Loses what is kept back, and goes on behind it."""
+
+    def step(self) -> int:
+        if self._pairing:
+            self._pairing.clear()
+        return super().step()
+
+
 class NoPositionCheck(SimulatedPositions):
     def _step(self, rows: Transaction, at: Any, after: int) -> int:
         rows.lock("position", at)
@@ -182,11 +191,12 @@ MUTATIONS: dict[str, Mutation] = {
     "no-generation": _mutation("offsets are sent without the generation", 101, source=NoGeneration),
     "read-uncommitted": _mutation("open transactions are read", source=ReadsUncommitted),
     "no-position-check": _mutation("stored positions without compare", positions=NoPositionCheck),
+    "forgets-what-waits": _mutation("what is kept back is lost", loop=ForgetsWhatWaits),
     "positions-apart": _mutation(
         "stored positions in a transaction of their own", positions=PositionsApart
     ),
     "no-tombstone": _mutation("a cancellation before its order is ignored", stock=NoTombstone),
     "no-stock-lock": _mutation("stock is read without a lock", 601, stock=NoStockLock),
-    "no-lock-order": _mutation("SKUs are locked in any order", 12901, stock=NoLockOrder),
+    "no-lock-order": _mutation("SKUs are locked in any order", 401, stock=NoLockOrder),
     "not-alone": _mutation("cancellations beside decisions", 51, stock=NotAlone),
 }

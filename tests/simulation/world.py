@@ -256,7 +256,8 @@ class World:
             return outputs
 
         # Nobody lingers: only those who are awake at the same moment can get in each other's way.
-        return replace(stage, handle=watched, linger_s=(0.0, 0.0))
+        # A full batch makes a stage busy, so that records are kept back for what follows them.
+        return replace(stage, handle=watched, linger_s=(0.0, 0.0), busy_records=self.records_max)
 
     def _check_due(self, batch: Batch) -> None:
         if self.skew_s_max:
@@ -279,6 +280,7 @@ def simulated_modules() -> Generator[None]:
         (broker_kafka, "time", SimulatedTime),
         (broker_kafka, "log", _Silent()),
         (loop_module, "log", _Silent()),
+        (loop_module, "monotonic", SimulatedTime.monotonic),
     )
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:

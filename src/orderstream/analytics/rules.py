@@ -108,28 +108,32 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
             continue
         facts[key] = known | fact
         minute = minute_of(at)
-        if isinstance(event, InventoryReleased):
-            for sku, quantity in quantities_by_sku(event.items).items():
-                place = minute, sku
-                sold[place] = sold.get(place, 0) - quantity
-            continue
-        happened.append((minute, fact))
-        if isinstance(event, Accepted):
-            continue
+        if fact != RELEASED:
+            happened.append((minute, fact))
+        match event:
+            case Accepted():
+                continue
+            case InventoryReserved(items=items):
+                for line in items:
+                    place = minute, line.sku
+                    sold[place] = sold.get(place, 0) + line.qty
+            case InventoryRejected(items=items):
+                wanted = quantities_by_sku(items)
+                for sku in event.short:
+                    place = minute, sku
+                    lost[place] = lost.get(place, 0) + wanted.get(sku, 0)
+            case InventoryReleased(items=items):
+                for line in items:
+                    place = minute, line.sku
+                    sold[place] = sold.get(place, 0) - line.qty
+                continue
+            case _:
+                pass
         if event.user_id is not None:
             users[minute, fact].append(str(event.user_id))
         if isinstance(event, Decision):
             took = event.decided_at - event.ordered_at
             decided.append((minute, bucket(took.total_seconds() * 1000)))
-            wanted = quantities_by_sku(event.items)
-            if isinstance(event, InventoryReserved):
-                for sku, quantity in wanted.items():
-                    place = minute, sku
-                    sold[place] = sold.get(place, 0) + quantity
-            else:
-                for sku in event.short:
-                    place = minute, sku
-                    lost[place] = lost.get(place, 0) + wanted.get(sku, 0)
     changes.per_minute = Counter(happened)
     changes.latency = Counter(decided)
     changes.users = {place: Counter(some) for place, some in users.items()}

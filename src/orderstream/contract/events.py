@@ -17,11 +17,11 @@ from orderstream.contract.values import (
     ID_LENGTH_MAX,
     ITEMS_MAX,
     QUANTITY_MAX,
-    SKU_LENGTH_MAX,
     Contact,
     Id,
     Line,
     contact_fault,
+    sku_fault,
     text_fault,
 )
 
@@ -162,13 +162,13 @@ def decode_created(value: bytes | None) -> OrderCreated:
     if not 1 <= len(event.items) <= ITEMS_MAX:
         raise Malformed(f"an order has 1 to {ITEMS_MAX} items, not {len(event.items)}", "items")
     _with_a_good_id(event)
-    if event.user_id is not None and (fault := text_fault(str(event.user_id), ID_LENGTH_MAX)):
+    if isinstance(event.user_id, str) and (fault := text_fault(event.user_id, ID_LENGTH_MAX)):
         raise Malformed(f"userId {fault}", "userId")
     for line in event.items:
         if not 1 <= line.qty <= QUANTITY_MAX:
             said = f"qty must be from 1 to {QUANTITY_MAX:,}, is {line.qty}"
             raise Malformed(said, "items[].qty")
-        if fault := text_fault(line.sku, SKU_LENGTH_MAX):
+        if fault := sku_fault(line.sku):
             raise Malformed(f"sku {fault}", "items[].sku")
     if event.notify is not UNSET and (wrong := contact_fault(event.notify)):
         raise Malformed(f"{wrong[0]} {wrong[1]}", f"notify.{wrong[0]}")
@@ -223,7 +223,8 @@ def failed_order_key(
 
 
 def _with_a_good_id(event: E) -> E:
-    if fault := text_fault(event.key, ID_LENGTH_MAX):
+    order_id = event.order_id
+    if isinstance(order_id, str) and (fault := text_fault(order_id, ID_LENGTH_MAX)):
         raise Malformed(f"orderId {fault}", "orderId")
     return event
 

@@ -1,6 +1,7 @@
 """The values every event is made of, and the limits that make one acceptable."""
 
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -76,6 +77,12 @@ def text_fault(value: str, length_max: int) -> str | None:
     except UnicodeEncodeError:
         return "must be valid Unicode text"
     return None
+
+
+@lru_cache(maxsize=4096)  # A shop's orders name the same goods again and again.
+def sku_fault(sku: str) -> str | None:
+    """Say what is wrong with an SKU, or None."""
+    return text_fault(sku, SKU_LENGTH_MAX)
 
 
 def contact_fault(contact: Contact) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ from orderstream.order_view.rules import Failed, Seen, fold
 from orderstream.order_view.store import ViewStore
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Decoder, Keeps, Output, Record, Stage
+from orderstream.runtime.stage import Batch, Decoder, Keeps, Output, Pairs, Record, Stage
 
 
 def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
@@ -43,9 +43,13 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         parks=frozenset(
             {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
         ),
-        # Long enough under load that most orders are written once, with their decision.
         linger_s=(0.01, 0.3),
         busy_records=2000,
+        pairs=Pairs(
+            topics.order_created,
+            frozenset({topics.inventory_reserved, topics.inventory_rejected}),
+            1.5,
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec.structs import replace
 
 from orderstream.contract.errors import Malformed
-from orderstream.orders.api import PLACED_BY, counter_of, failure, outcome
+from orderstream.orders.api import PLACED_BY, answers, failure, outcome
 from orderstream.orders.desk import Accepted
 from orderstream.orders.desk_bulk import BulkDesk
 from orderstream.orders.lines import Line, Lines, TooLong
@@ -194,7 +194,7 @@ class Bulk:
             else:
                 answer = failure(result) if isinstance(result, Exception) else outcome(result)
                 said[place] = _told(int(said[place]), answer)
-        counter_of(202).inc(accepted)
+        answers.add(202, accepted)
         return b"".join(said)
 
 
@@ -231,7 +231,7 @@ def _accepted(number: bytes, result: Accepted) -> bytes:
 def _told(number: int, answer: _Answer) -> bytes:
     """Return the answer that a POST of the line would have had, a problem document."""
     status, _, body = answer
-    counter_of(status).inc()
+    answers.add(status)
     return b'{"line":%d,%b\n' % (number, body[1:])
 
 

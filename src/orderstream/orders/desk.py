@@ -4,6 +4,8 @@ An order is accepted when Kafka has it on every in-sync replica; nothing else ha
 unless the client brought an order id or a key of its own, which is then claimed (design.md 1).
 """
 
+from __future__ import annotations  # Else each call of a function makes its inner ones' types.
+
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

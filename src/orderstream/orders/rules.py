@@ -13,11 +13,11 @@ from orderstream.contract.values import (
     ITEMS_MAX,
     NUMBER_MAX,
     QUANTITY_MAX,
-    SKU_LENGTH_MAX,
     Contact,
     Line,
     Sku,
     contact_fault,
+    sku_fault,
     text,
     text_fault,
 )
@@ -160,7 +160,7 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
     if not (given.order_id is given.user_id is given.quantity is UNSET):
         _refuse_names(given, "items", _NOT_WITH_ITEMS)
     for number, item in enumerate(items):
-        if fault := text_fault(item.sku, SKU_LENGTH_MAX):
+        if fault := sku_fault(item.sku):
             raise Malformed(f"sku {fault}", f"items[{number}].sku")
     return Request(
         _id(given.orderId, "orderId", needed=False),
@@ -176,7 +176,7 @@ def _single(
     if given.productId is not UNSET and given.item is not UNSET:
         raise Malformed("send either `productId` or `item`, not both", "item")
     _refuse_names(given, name, _NOT_WITH_ITEM if user_needed else _NOT_WITH_PRODUCT)
-    if fault := text_fault(sku, SKU_LENGTH_MAX):
+    if fault := sku_fault(sku):
         raise Malformed(f"{name} {fault}", name)
     if given.quantity is UNSET:
         raise Malformed("quantity is required", "quantity")

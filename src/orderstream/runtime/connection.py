@@ -177,11 +177,16 @@ class Connection(OneWriteProtocol):
 
     def answered(self, answer: bytes, *, keep_alive: bool) -> None:
         """Send the answer of an Exchange, and go on with what the client sent behind it."""
-        if not self.transport.is_closing():
-            self._held.inner.write(answer)
-            if not keep_alive:
-                self.transport.close()
-        self.on_response_complete()
+        held = self._held
+        if held.is_closing():
+            return
+        held.inner.write(answer)
+        if not keep_alive:
+            held.close()
+        elif self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
 
     def on_response_complete(self) -> None:
         """Begin to answer the next request, if it came already.

@@ -40,6 +40,7 @@ from orderstream.runtime.failure import (
 )
 from orderstream.runtime.forgotten import Forgotten
 from orderstream.runtime.observe import StageMetrics
+from orderstream.runtime.pairing import Pairing
 from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.said import Said
 from orderstream.runtime.stage import (
@@ -54,6 +55,7 @@ from orderstream.runtime.stage import (
 )
 
 POLL_WAIT_S = 0.2
+PAIR_WAIT_S = 0.05  # While records are kept back, which an empty batch sets free.
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
@@ -101,6 +103,7 @@ class Loop:
         self._forgotten = forgotten
         self._said = said
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
+        self._pairing = Pairing(stage.pairs) if stage.pairs else None
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._last = 0  # How many records the last batch had.
         self._stopping = threading.Event()
@@ -161,11 +164,13 @@ class Loop:
             self._forgotten.load()
         if self._said:
             self._said.forget()
+        if self._pairing:
+            self._pairing.clear()
         self._held.clear()
         self._source.rewind()
 
     def step(self) -> int:
-        """Handle one batch, and return how many records it had."""
+        """Handle one batch, and return how many records were read or handled."""
         # New partitions bring the positions that the store has of them.
         self._asks(STORE_PATIENCE_S if self._positions else KAFKA_PATIENCE_S)
         self._release_due()
@@ -173,10 +178,12 @@ class Loop:
         self._asks(STORE_PATIENCE_S)
         records = self._hold_back(records)
         self._last = len(records)
+        if self._pairing:
+            records = self._pairing.take(records, monotonic(), self._busy())
         if not records:
             if self._said:
                 self._said.tidy()
-            return 0
+            return self._last
         with self._metrics.batch(len(records)):
             done = after = _positions_after(records)
             outputs: list[Output] = []
@@ -196,7 +203,7 @@ class Loop:
                     self._said.published(after)
             else:
                 self._source.show_progress(after)
-        return self._last
+        return max(self._last, len(records))
 
     def _asks(self, patience_s: float) -> None:
         """Note that a call begins that may take so long."""
@@ -321,9 +328,15 @@ class Loop:
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        return max(least_s, most_s * min(self._last / self._stage.busy_records, 1))
+        return max(least_s, most_s * self._busy())
+
+    def _busy(self) -> float:
+        """Return how busy the stage is, from 0 to 1."""
+        return min(self._last / self._stage.busy_records, 1)
 
     def _wait_s(self) -> float:
+        if self._pairing and self._pairing.keeps:
+            return PAIR_WAIT_S
         if not self._held:
             return POLL_WAIT_S
         soonest = from_epoch_ms(min(self._held.values())) - self._clock()

@@ -14,10 +14,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class _HeadHeld:
     """A transport that keeps the head of an answer until the next write, or `flush`."""
 
-    __slots__ = ("_head", "inner")
+    __slots__ = ("_head", "inner", "is_closing")
 
     def __init__(self, inner: asyncio.Transport) -> None:
         self.inner = inner
+        self.is_closing = inner.is_closing  # Asked three times a request.
         self._head = b""
 
     def write(self, data: bytes) -> None:

@@ -73,6 +73,18 @@ class Keeps(Enum):
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Records of `first` are followed by one of the same key of a topic in `then`.
+
+    A busy stage waits up to `wait_s` for it, to handle both at once (pairing.py).
+    """
+
+    first: str
+    then: frozenset[str]
+    wait_s: float
+
+
+@dataclass(frozen=True)
 class Stage:
     """One consumer group's work.
 
@@ -81,7 +93,8 @@ class Stage:
     `parks` are the topics whose unreadable records this stage puts to the dead letters; another
     stage that reads them too passes over those, so that each is parked once.
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
-    is, when its last batch had `busy_records`; in between, a part of it.
+    is, when its last batch had `busy_records`; in between, a part of it. `pairs` is for what it
+    would rather handle together, and waits by the same rule.
     """
 
     name: str
@@ -92,3 +105,4 @@ class Stage:
     retries: Mapping[str, str] = field(default_factory=dict[str, str])
     linger_s: tuple[float, float] = (0.0, 0.0)
     busy_records: int = 250
+    pairs: Pairs | None = None
