@@ -25,7 +25,7 @@ def told(seen: Seen | None, dead_letters: int | None) -> dict[tuple[str, str], f
 
 
 def test_lag_and_places_of_each_group_by_partition_and_topic() -> None:
-    found = told(Seen(3, {"inventory": LAGS}, 0), 2)
+    found = told(Seen(3, 0, {"inventory": LAGS}, 0), 2)
     assert found["kafka_consumergroup_lag", "g-inventory,order.created,0"] == 10
     assert found["kafka_consumergroup_lag", "g-inventory,order.created,1"] == 3
     assert found["kafka_consumergroup_lag", "g-inventory,order.created.retry,0"] == 0
@@ -39,4 +39,4 @@ def test_lag_and_places_of_each_group_by_partition_and_topic() -> None:
 
 def test_what_is_not_known_is_not_told() -> None:
     assert told(None, None) == {}
-    assert told(Seen(1, {}, 0), None) == {("kafka_brokers", ""): 1}
+    assert told(Seen(1, 0, {}, 0), None) == {("kafka_brokers", ""): 1}

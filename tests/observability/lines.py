@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-TEMPLATE = Path(__file__).parents[2] / "deploy" / "elk" / "index-template.json"
+TEMPLATE = Path(__file__).parents[2] / "deploy" / "elk" / "templates" / "logs-orderstream.json"
 # https://github.com/elastic/ecs-logging: the fields that each line has, in their order.
 FIRST = ["@timestamp", "log.level", "message"]
 REQUIRED = {*FIRST, "ecs.version", "service.name", "service.version", "process.pid", "log.logger"}

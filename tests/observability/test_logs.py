@@ -302,6 +302,6 @@ class TestDocumentation:
         assert used <= named, used - named
 
     def test_names_every_field(self) -> None:
-        page = (lines.TEMPLATE.parents[2] / "docs" / "observability.md").read_text("utf-8")
+        page = (lines.TEMPLATE.parents[3] / "docs" / "observability.md").read_text("utf-8")
         example = page.split("```json")[1].split("```")[0]
         assert unmapped(json.loads(example)) == []

@@ -18,7 +18,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from orderstream import __version__
-from orderstream.contract.envelope import TRACEPARENT, header
+from orderstream.contract.envelope import TRACEPARENT, header, read_traceparent
 from orderstream.contract.errors import Malformed, OrderstreamError
 from orderstream.runtime.log_repeats import REPEATS_MAX, Repeats
 from orderstream.runtime.stage import Record
@@ -47,7 +47,6 @@ _LABEL_LENGTH_MAX = 1_000
 _STACK_LENGTH_MAX = 16_000
 _CAUSES_MAX = 8
 
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _MAIL = re.compile(r"[\w.%+-]+@[\w-]+(?:\.[\w-]+)*")
 _PHONE = re.compile(r"\+\d[\d ().-]{5,}\d")
 
@@ -125,10 +124,8 @@ def place_of(record: Record) -> dict[str, Any]:
 
 def trace_of(record: Record) -> tuple[str, str] | tuple[None, None]:
     """Return the ids of the trace and the span that a record is of, if it says so rightly."""
-    traceparent = header(record.headers(), TRACEPARENT)
-    if traceparent is None or (found := _TRACEPARENT.fullmatch(traceparent)) is None:
-        return None, None
-    return found[1].decode(), found[2].decode()
+    context = read_traceparent(header(record.headers(), TRACEPARENT))
+    return (None, None) if context is None else (context[3:35].decode(), context[36:52].decode())
 
 
 def fixed_fields(service: str) -> dict[str, Any]:

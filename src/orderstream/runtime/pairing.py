@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orderstream.runtime.stage import Pairs, Record
 
-KEPT_MAX = 8000
+KEPT_MAX = 16_000  # Of about 1 KiB each.
 
 
 class _Kept(NamedTuple):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from orderstream.console.api import Console, console_routes, page_routes, problems, static_files
+from orderstream.console.cluster import Cluster
 from orderstream.console.groups import GroupDesk, Replays
 from orderstream.console.metrics import KafkaMetrics
 from orderstream.console.sampler import Sampler, Seen
@@ -14,7 +15,7 @@ from orderstream.console.trail import Trail
 from orderstream.contract.errors import ConfigurationError, Unavailable
 from orderstream.extension.registry import Registered
 from orderstream.flow import SERVICES, flow
-from orderstream.readers import lags, own_consumers, readers
+from orderstream.readers import DECIDES, lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
@@ -23,9 +24,11 @@ from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
 from orderstream.runtime.server import WebServer, run
 from orderstream.runtime.settings import Settings
+from orderstream.runtime.traced import TracedApp
 from orderstream.runtime.web import ASGIApp, web_app
 from orderstream.wiring.replays import replay_held_back, replay_of
 from orderstream.wiring.setup import spare_garbage
+from orderstream.wiring.tracing import tracing
 
 MARKERS_LEFT = 2  # Offsets of a partition that may be but the ends of its last transactions.
 
@@ -47,9 +50,11 @@ def console_app(settings: Settings) -> ASGIApp:
             log_reader.append(LogReader(kafka, group))
         log = log_reader[0]
         handled = log.partitions([*letters, topics.dead_letters_handled])
+        found = dict(lags(settings, admin, log, MARKERS_LEFT, consumers()))
         return Seen(
             len(admin.brokers()),
-            dict(lags(settings, admin, log, MARKERS_LEFT, consumers())),
+            sum(lag.end for lag in found[DECIDES] if lag.topic == topics.order_created),
+            found,
             sum(admin.ends(handled).values()),
         )
 
@@ -60,7 +65,7 @@ def console_app(settings: Settings) -> ASGIApp:
         return None if sessions is None else sessions.any_key()
 
     sampler = Sampler(services, look, key, utc_now)
-    trail = Trail(kafka, settings.topic_audit, group, utc_now)
+    trail = Trail(kafka, settings.topic_audit, group, utc_now, settings.replication)
     preparing = Background(trail.create)
     running: list[asyncio.Task[None]] = []
     replays = Replays(
@@ -78,14 +83,16 @@ def console_app(settings: Settings) -> ASGIApp:
     def own() -> Mapping[str, str]:
         return {found.group: found.name for found in consumers()}
 
+    cluster = Cluster(kafka)
+    groups = GroupDesk(kafka, group, ours, replays, cluster, own)
     console = Console(
         services,
         sampler,
-        TopicDesk(kafka, group),
-        GroupDesk(kafka, group, ours, replays, own),
+        TopicDesk(kafka, group, cluster),
+        groups,
         trail,
         sessions,
-        flow(topics),
+        flow(topics, settings.notify_received),
         settings.topic_audit,
     )
 
@@ -99,8 +106,8 @@ def console_app(settings: Settings) -> ASGIApp:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await services.close()
-        for reader in log_reader:
-            reader.close()
+        for opened in (*log_reader, groups, cluster):
+            opened.close()
 
     checks: dict[str, Check] = {"start": preparing.check, "kafka": Reach(kafka).check}
     app = web_app(
@@ -122,7 +129,10 @@ def console_app(settings: Settings) -> ASGIApp:
 
 def serve_console(settings: Settings) -> int:
     """Run the console until SIGTERM or SIGINT; return the exit code."""
-    server = WebServer(console_app(settings), settings.host, settings.port_console)
-    spare_garbage()
-    run(server.serve)
+    with tracing(settings, "console") as tracer:
+        app = console_app(settings)
+        served = app if tracer is None else TracedApp(app, tracer)
+        server = WebServer(served, settings.host, settings.port_console)
+        spare_garbage()
+        run(server.serve)
     return 0
