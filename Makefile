@@ -1,12 +1,14 @@
 # Two commands do everything: `make run` and `make test`. Each sets up what it needs, once.
 PYTHON ?= python3
 BIN := .venv/bin
+# Quiet about a MkDocs 2: the lock has the one that the theme is made for (docs/decisions/0026).
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench chaos screenshots image sbom dist clean
+.PHONY: help setup run test check format docs docs-serve bench chaos screenshots image sbom dist clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: .venv/.ready  ## make .venv with the `orderstream` command, from locked dependencies
 
@@ -25,13 +27,21 @@ test: setup  ## every test, two files at a time
 	$(BIN)/python -m orderstream.local.warm_up
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: setup  ## format, lint, types, import rules, locks, the contract
+check: setup  ## format, lint, types, import rules, locks, the contract, the documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_lock.py
 	$(BIN)/python .ci/check_contract.py
+	$(MKDOCS) build --strict --quiet
+
+docs: setup  ## the documentation as a site, to be opened without a server
+	$(MKDOCS) build --strict --quiet
+	@echo "open file://$(CURDIR)/build/docs/index.html"
+
+docs-serve: setup  ## the same on http://127.0.0.1:8000, built again at each change
+	$(MKDOCS) serve
 
 format: setup  ## format and sort imports
 	$(BIN)/ruff format .

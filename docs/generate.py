@@ -1,25 +1,38 @@
-"""Writes what says what the code says: parts of docs/settings.md and docs/cli.md, docs/schemas.
+"""Writes what says what the code says: parts of pages of docs (`PARTS`), and docs/schemas.
 
 And .env.example. `python docs/generate.py` brings them up to date; tests fail until they are.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Le
+from fastapi import APIRouter
 from pydantic import SecretStr
 
+from orderstream.analytics.api import analytics_routes
 from orderstream.asyncapi import documents, written
 from orderstream.cli import app as root
 from orderstream.cli import commands
+from orderstream.dead_letters.api import dead_letter_routes
+from orderstream.inventory.api import stock_routes
+from orderstream.notification.api import notice_routes
+from orderstream.order_view.api import view_routes
+from orderstream.order_view.api_feed import feed_routes
+from orderstream.orders.api import OrdersApi
+from orderstream.orders.api_bulk import bulk_routes
+from orderstream.orders.api_life import life_routes
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.settings import Settings
+from orderstream.runtime.web import web_app
 
 del commands  # Imported for its effect: it registers every subcommand.
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / ".env.example"
+NOTHING = cast("Any", None)  # Routes are described here, never called.
 BEGIN = "<!-- From here on written by docs/generate.py -->\n"
 
 
@@ -113,7 +126,7 @@ def _text(said: str | None) -> str:
 
 def _placeholder(argument: Any) -> str:
     shown = argument.metavar or argument.name.upper()
-    return shown if argument.required else f"[{shown.strip('[]')}]"
+    return shown if argument.required or shown.startswith("[") else f"[{shown}]"
 
 
 def _names(option: Any) -> str:
@@ -146,7 +159,100 @@ EXAMPLE_HEAD = """\
 # name of the image that is built and run
 #ORDERSTREAM_IMAGE=orderstream:local
 """
-PARTS: dict[str, Callable[[], str]] = {"settings.md": settings_part, "cli.md": cli_part}
+
+
+# HTTP --------------------------------------------------------------------------------------
+
+
+def openapi() -> dict[str, Any]:
+    """Return the description of the routes of all services, each path with its server."""
+    settings = Settings.load({})
+    services: dict[str, tuple[int, list[APIRouter]]] = {
+        "order": (
+            settings.port_order,
+            [
+                bulk_routes(NOTHING),
+                life_routes(NOTHING),
+                feed_routes(NOTHING, NOTHING, NOTHING),
+                view_routes(NOTHING),
+                dead_letter_routes(NOTHING),
+                logger_routes(),
+            ],
+        ),
+        "inventory": (settings.port_inventory, [stock_routes(NOTHING)]),
+        "notification": (
+            settings.port_notification,
+            [notice_routes(NOTHING, {}, NOTHING, NOTHING)],
+        ),
+        "analytics": (settings.port_analytics, [analytics_routes(NOTHING, NOTHING, NOTHING)]),
+    }
+    whole: dict[str, Any] = {}
+    for service, (port, routers) in services.items():
+        app = web_app("orderstream", {})
+        for router in routers:
+            app.include_router(router)
+        if service == "order":
+            OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.
+        document = app.openapi()
+        server = [{"url": f"http://127.0.0.1:{port}", "description": f"the {service} service"}]
+        paths = {
+            path: {"servers": server} | methods
+            for path, methods in document["paths"].items()
+            if path not in whole.get("paths", {})  # That every service has stands under the first.
+        }
+        if not whole:
+            whole = document | {"paths": {}}
+        whole["paths"] |= paths
+        whole["components"]["schemas"] |= document["components"]["schemas"]
+    return whole
+
+
+def operations() -> Iterator[tuple[dict[str, str], str, dict[str, Any]]]:
+    """Yield every route: its server, `GET /path`, and what is said of it."""
+    for path, item in openapi()["paths"].items():
+        for method, operation in item.items():
+            if method != "servers":
+                yield item["servers"][0], f"{method.upper()} {path}", operation
+
+
+def openapi_part() -> str:
+    """Return a table of the routes of each service."""
+    lines: list[str] = []
+    last: dict[str, str] = {}
+    for server, route, operation in operations():
+        if server != last:
+            title = server["description"].removeprefix("the ").capitalize()
+            lines += [
+                f"\n## {title}: {server['url']}\n",
+                "| route | | answers |",
+                "| --- | --- | --- |",
+            ]
+            last = server
+        answers = ", ".join(sorted(operation["responses"].keys() - {"4XX", "503"}))
+        lines.append(f"| `{route}` | {_text(operation.get('summary'))} | {answers} |")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+# Decisions ---------------------------------------------------------------------------------
+
+
+def decisions_part() -> str:
+    """Return a list of all records by number and title."""
+    records = sorted((HERE / "decisions").glob("[0-9]*.md"))
+    titles = (path.read_text("utf-8").partition("\n")[0].removeprefix("# ") for path in records)
+    rows = (
+        f"| {path.name[:4]} | [{title}]({path.name}) |"
+        for path, title in zip(records, titles, strict=True)
+    )
+    return "\n".join(["| | |", "| --- | --- |", *rows]) + "\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings.md": settings_part,
+    "cli.md": cli_part,
+    "openapi.md": openapi_part,
+    "decisions/README.md": decisions_part,
+}
 
 
 def current(name: str) -> str:
@@ -162,3 +268,4 @@ if __name__ == "__main__":
     EXAMPLE.write_text(env_example(), "utf-8")
     for name, document in documents(Settings.load({})).items():
         (HERE / "schemas" / name).write_text(written(document), "utf-8")
+    (HERE / "openapi.json").write_text(written(openapi()), "utf-8")

@@ -6,15 +6,14 @@ import shlex
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 import typer
 from dotenv import dotenv_values
-from fastapi import FastAPI
 
-from orderstream.analytics.api import analytics_routes
+from orderstream.asyncapi import written
 from orderstream.cli import app as root
 from orderstream.cli import commands
 from orderstream.cli.settings import presets
@@ -22,23 +21,16 @@ from orderstream.contract import events
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line
-from orderstream.dead_letters.api import dead_letter_routes
-from orderstream.inventory.api import stock_routes
-from orderstream.notification.api import notice_routes
-from orderstream.order_view.api import view_routes
-from orderstream.order_view.api_feed import feed_routes
-from orderstream.orders.api import PATHS, OrdersApi
-from orderstream.orders.api_bulk import bulk_routes
-from orderstream.orders.api_life import life_routes
+from orderstream.orders.api import PATHS
 from orderstream.runtime.settings import Settings
-from orderstream.runtime.web import TITLES, web_app
+from orderstream.runtime.web import TITLES
 
 del commands  # Imported for its effect: it registers every subcommand.
 
 TOP = Path(__file__).parents[1]
 DOCS = TOP / "docs"
-PAGES = [TOP / "README.md", *sorted(DOCS.glob("*.md"))]
-NOTHING = cast("Any", None)  # Routes are listed here, never called.
+PAGES = [*sorted(TOP.glob("README*.md")), *sorted(DOCS.glob("*.md"))]
+GENERATE = runpy.run_path(str(DOCS / "generate.py"))
 
 
 def page(name: str) -> str:
@@ -98,10 +90,13 @@ def check_call(words: list[str]) -> None:
 
 
 class TestGeneratedParts:
-    @pytest.mark.parametrize("name", ["settings.md", "cli.md"])
+    @pytest.mark.parametrize("name", GENERATE["PARTS"])
     def test_are_up_to_date(self, name: str) -> None:
-        current: Callable[[str], str] = runpy.run_path(str(DOCS / "generate.py"))["current"]
-        assert page(name) == current(name), "run `python docs/generate.py`"
+        assert page(name) == GENERATE["current"](name), "run `python docs/generate.py`"
+
+    def test_and_the_openapi_document_is(self) -> None:
+        kept = page("openapi.json")
+        assert kept == written(GENERATE["openapi"]()), "run `python docs/generate.py`"
 
     def test_the_example_of_an_env_has_every_setting_with_its_default(self) -> None:
         example = (TOP / ".env.example").read_text("utf-8")
@@ -183,35 +178,10 @@ class TestEvents:
             assert f"`{topic}`" in page("events.md")
 
 
-def openapi() -> dict[str, Any]:
-    """Return the description of the routes of all services."""
-    app: FastAPI = web_app("all", {})
-    for routes in (
-        bulk_routes(NOTHING),
-        life_routes(NOTHING),
-        feed_routes(NOTHING, NOTHING, NOTHING),
-        view_routes(NOTHING),
-        stock_routes(NOTHING),
-        notice_routes(NOTHING, {}, NOTHING, NOTHING),
-        analytics_routes(NOTHING, NOTHING, NOTHING),
-        dead_letter_routes(NOTHING),
-    ):
-        app.include_router(routes)
-    OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.
-    return app.openapi()
-
-
-def operations() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every route as `GET /path`, with its description."""
-    for path, methods in openapi()["paths"].items():
-        for method, operation in methods.items():
-            yield f"{method.upper()} {path}", operation
-
-
 class TestHttp:
     def test_every_route_is_there_with_its_parameters_and_no_other_is(self) -> None:
         described = sections(page("http.md"))
-        routes = dict(operations())
+        routes = {route: operation for _, route, operation in GENERATE["operations"]()}
         assert routes.keys() == {h for h in described if re.match("[A-Z]+ /", h)}
         for route, operation in routes.items():
             for parameter in operation.get("parameters", ()):

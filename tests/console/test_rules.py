@@ -12,6 +12,7 @@ import pytest
 from orderstream.console.api import STATIC, order_as_csv
 from orderstream.console.sampler import Sample, Sampler, Seen, share
 from orderstream.console.services import Services
+from orderstream.runtime.admin import Lag
 from orderstream.runtime.clock import utc_now
 
 ORDER = {
@@ -74,7 +75,11 @@ def test_rates_are_of_all_workers_as_kafka_counts_them() -> None:
 
     def look() -> Seen:
         at = next(places)
-        return Seen(1, 2 * at, {"view": [(at, 0), (at, 7)]}, 0)
+        lags = [
+            Lag("view", "order.created", 0, at, at),
+            Lag("view", "order.created", 1, at, at + 7),
+        ]
+        return Seen(1, 2 * at, {"view": lags}, 0)
 
     async def two_looks() -> dict[str, Any]:
         seconds = itertools.count()

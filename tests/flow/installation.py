@@ -124,11 +124,7 @@ def installation(
     # Not under pytest's folder: PostgreSQL may run as another user, who cannot look in there.
     home = home or Path(tempfile.mkdtemp(prefix="orderstream-test-"))
     home.chmod(0o755)
-    env = {name: value for name, value in os.environ.items() if not _ours(name)}
-    env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
-    for port, name in enumerate((*SERVICES, "console", "kafka"), own_port()):
-        env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
-    env |= settings
+    env = own_environment(home) | settings
     log = home / "up.log"
     process = _up(command, options, env, log)
     running = Installation(home, env, process, log, command, options)
@@ -140,6 +136,15 @@ def installation(
             running.end()
         running.http.close()
         remove(home)
+
+
+def own_environment(home: Path) -> dict[str, str]:
+    """Return an environment with this data folder, with ports of its own and none of a user's."""
+    env = {name: value for name, value in os.environ.items() if not _ours(name)}
+    env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
+    for port, name in enumerate((*SERVICES, "console", "kafka"), own_port()):
+        env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
+    return env
 
 
 def _up(

@@ -1,4 +1,4 @@
-"""The examples of README and docs/http.md, typed into a shell as they stand there."""
+"""The examples of README, docs/http.md and docs/how-to.md, typed as they stand there."""
 
 import json
 import re
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.flow.installation import SERVICES, Installation, installation
+from tests.flow.typed import Terminals, with_command
 from tests.test_documented import DOCS, TOP, code_blocks
 from tests.waiting import until
 
@@ -60,6 +61,13 @@ def shapes(text: str) -> list[Any]:
         found.append(shape(value))
         text = text[end:]
     return found
+
+
+def test_every_recipe_prints_what_is_written_below_it(
+    running: Installation, tmp_path: Path
+) -> None:
+    """First, for its numbers are those of an installation on which nothing was done before."""
+    Terminals(tmp_path, with_command(running.env)).work_through(DOCS / "how-to.md")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples are curl's")

@@ -17,6 +17,7 @@ import structlog
 
 from orderstream.console.services import Services
 from orderstream.contract.errors import OrderstreamError
+from orderstream.runtime.admin import Lag
 from orderstream.runtime.clock import Clock, to_epoch_ms
 
 EVERY_S = 2.0
@@ -31,14 +32,14 @@ log = structlog.get_logger("orderstream.console")
 
 @dataclass(frozen=True)
 class Seen:
-    """Kafka as it is: of each service its places and how many offsets it is behind in each.
+    """Kafka as it is: of each service where it is in each partition that it reads.
 
     What Kafka counts is of all workers of a service, wherever they run.
     """
 
     brokers: int
     accepted: int  # Orders that ever came, and what was redriven: no transactions end there.
-    lags: Mapping[str, Sequence[tuple[int, int]]]
+    lags: Mapping[str, Sequence[Lag]]
     letters_end: int  # Moves when a dead letter comes, or one is handled.
 
 
@@ -81,6 +82,7 @@ class Sampler:
         self._asking: asyncio.Task[Seen] | None = None
         self._letters_end = self._letters_counted = 0
         self._letters_open: int | None = None
+        self.seen: Seen | None = None  # Of Kafka, at the last look; None: it is away.
 
     async def run(self) -> None:
         """Look every two seconds until cancelled."""
@@ -91,6 +93,11 @@ class Sampler:
             except Exception:
                 log.exception("a look failed")
             await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+
+    @property
+    def dead_letters(self) -> int | None:
+        """How many nobody has handled; None: not known."""
+        return self._kept[-1].dead_letters if self._kept else None
 
     def overview(self, since_ms: int = 0) -> dict[str, Any]:
         """Return how it is now, and an hour's points, or those since a time."""
@@ -140,19 +147,23 @@ class Sampler:
         done, _ = await asyncio.wait([self._asking], timeout=KAFKA_WAIT_S)
         if not done:
             self._health["kafka"] = {"up": False, "says": "does not answer yet"}
+            self.seen = None
             return
         asked, self._asking = self._asking, None
         try:
             seen = asked.result()
         except OrderstreamError as error:
             self._health["kafka"] = {"up": False, "says": str(error)}
+            self.seen = None
             return
+        self.seen = seen
         self._health["kafka"] = {"up": True, "says": f"{seen.brokers} broker(s)"}
         self._letters_end = seen.letters_end
         sample.accepted = self._rate("accepted", seen.accepted, sample)
         for service, partitions in seen.lags.items():
-            behind = sum(lag for _, lag in partitions)
-            moved = self._rate(f"offset {service}", sum(at for at, _ in partitions), sample)
+            behind = sum(lag.behind for lag in partitions)
+            at = sum(lag.committed or 0 for lag in partitions)
+            moved = self._rate(f"offset {service}", at, sample)
             sample.lag[service] = behind
             if moved is not None:
                 sample.handled[service] = moved

@@ -44,7 +44,7 @@ AT_ONCE = 500  # Dead letters in one transaction.
 TRIES = 3
 SPRINGS_SUFFIXES = (".DLT", "-dlt")
 
-_QUIET = logging.getLogger("orderstream.librdkafka")
+_QUIET = logging.getLogger(__name__)
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from orderstream.console.api import Console, console_routes, page_routes, problems, static_files
 from orderstream.console.cluster import Cluster
 from orderstream.console.groups import GroupDesk, Replays
+from orderstream.console.metrics import KafkaMetrics
 from orderstream.console.sampler import Sampler, Seen
 from orderstream.console.services import Services
 from orderstream.console.sessions import Sessions
@@ -18,6 +19,7 @@ from orderstream.readers import DECIDES, lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
 from orderstream.runtime.server import WebServer, run
@@ -52,10 +54,7 @@ def console_app(settings: Settings) -> ASGIApp:
         return Seen(
             len(admin.brokers()),
             sum(lag.end for lag in found[DECIDES] if lag.topic == topics.order_created),
-            {
-                service: [(lag.committed or 0, lag.behind) for lag in own]
-                for service, own in found.items()
-            },
+            found,
             sum(admin.ends(handled).values()),
         )
 
@@ -118,11 +117,13 @@ def console_app(settings: Settings) -> ASGIApp:
         on_start=on_start,
         on_stop=on_stop,
         docs=False,
+        metrics_of=[KafkaMetrics(sampler, settings.group)],
     )
     problems(app)
     app.mount("/static", static_files())
     app.include_router(page_routes(sessions))
     app.include_router(console_routes(console))
+    app.include_router(logger_routes())
     return app
 
 
