@@ -5,7 +5,7 @@ BIN := .venv/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format docs docs-serve bench chaos screenshots clean
+.PHONY: help setup run test check format docs docs-serve bench chaos screenshots image sbom dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,10 +34,10 @@ check: setup  ## format, lint, types, import rules, locks, the contract, the doc
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_lock.py
 	$(BIN)/python .ci/check_contract.py
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 
 docs: setup  ## the documentation as a site, to be opened without a server
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 	@echo "open file://$(CURDIR)/build/docs/index.html"
 
 docs-serve: setup  ## the same on http://127.0.0.1:8000, built again at each change
@@ -55,6 +55,17 @@ chaos: setup  ## the long crash runs
 
 screenshots: setup  ## the README's pictures of the console
 	$(BIN)/python -m tests.browser.screenshots
+
+image:  ## the image of the services, orderstream:local
+	./entrypoint.sh --build
+
+sbom: setup  ## what is in the image, as CycloneDX: dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json requirements.lock
+
+dist: setup  ## wheel and sdist, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 clean:  ## remove .venv and caches, not your data
 	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -105,6 +105,7 @@ def main() -> int:
     project = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))
     wanted: list[str] = project["project"]["dependencies"]
     run_lock, dev_lock = TOP / "requirements.lock", TOP / "requirements-dev.lock"
+    build_lock = TOP / "requirements-build.lock"
     peer_lock = TOP / "bench" / "peers" / "faststream" / "requirements.lock"
     pins, faults = read_lock(run_lock.read_text("utf-8"), run_lock.name)
     dev_pins, dev_faults = read_lock(dev_lock.read_text("utf-8"), dev_lock.name)
@@ -113,7 +114,16 @@ def main() -> int:
     for npm_lock in sorted((TOP / "examples").glob("*/package-lock.json")):
         faults += npm_faults(npm_lock.read_text("utf-8"), f"{npm_lock.parent.name}: npm")
     faults += disagreements(wanted, pins, run_lock.name)
-    dev_wanted = wanted + project["dependency-groups"]["dev"]
+    build_pins, build_faults = read_lock(build_lock.read_text("utf-8"), build_lock.name)
+    faults += build_faults
+    faults += disagreements(project["build-system"]["requires"], build_pins, build_lock.name)
+    local: list[str] = project["project"]["optional-dependencies"]["local"]
+    faults += [
+        f"{run_lock.name}: {name} is for local servers alone: make the lock anew, without extras"
+        for name in (canonicalize_name(Requirement(line).name) for line in local)
+        if name in pins
+    ]
+    dev_wanted = wanted + local + project["dependency-groups"]["dev"]
     faults += disagreements(dev_wanted, dev_pins, dev_lock.name, pins)
     said, well = audit(dev_lock)
     faults.append(f"locks: {len(pins)} and {len(dev_pins)} packages, {len(faults)} faults; {said}")

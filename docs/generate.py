@@ -1,6 +1,6 @@
 """Writes what says what the code says: parts of pages of docs (`PARTS`), and docs/schemas.
 
-`python docs/generate.py` brings them up to date; tests fail until they are.
+And .env.example. `python docs/generate.py` brings them up to date; tests fail until they are.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,10 @@ from typing import Any, Literal, cast, get_args, get_origin
 import typer
 from annotated_types import Ge, Le
 from fastapi import APIRouter
+from pydantic import SecretStr
 
 from orderstream.analytics.api import analytics_routes
-from orderstream.asyncapi import documents, written
+from orderstream.asyncapi import VERSION, documents, written
 from orderstream.cli import app as root
 from orderstream.cli import commands
 from orderstream.dead_letters.api import dead_letter_routes
@@ -30,6 +31,7 @@ del commands  # Imported for its effect: it registers every subcommand.
 
 HERE = Path(__file__).parent
 NOTHING = cast("Any", None)  # Routes are described here, never called.
+EXAMPLE = HERE.parent / ".env.example"
 BEGIN = "<!-- From here on written by docs/generate.py -->\n"
 
 
@@ -45,7 +47,24 @@ def settings_part() -> str:
 
 
 def _value(value: object) -> str:
-    return "" if value is None else f"`{value}`"
+    return "" if value is None else f"`{_plain(value)}`"
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def env_example() -> str:
+    """Return .env.example: every setting, commented out, with what it is and its default."""
+    parts = [EXAMPLE_HEAD]
+    for name, field in Settings.model_fields.items():
+        default = "" if name == "home" else _plain(field.default)
+        allowed = _allowed(field).replace("`", "")
+        meaning = f"{field.description} ({allowed})" if allowed else field.description
+        parts.append(f"# {meaning}\n#{field.validation_alias}={default}\n")
+    return "\n".join(parts)
 
 
 def _allowed(field: Any) -> str:
@@ -150,6 +169,7 @@ def openapi() -> dict[str, Any]:
             app.include_router(router)
         if service == "order":
             OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.
+        app.version = VERSION  # The contract's, not that of the commit at hand.
         document = app.openapi()
         server = [{"url": f"http://127.0.0.1:{port}", "description": f"the {service} service"}]
         paths = {
@@ -204,6 +224,26 @@ def decisions_part() -> str:
     return "\n".join(["| | |", "| --- | --- |", *rows]) + "\n"
 
 
+EXAMPLE_HEAD = """\
+# Every setting and its default; written by docs/generate.py. Copy it to `.env`, and take the # away
+# from what you change. The `orderstream` command reads `.env` in its working folder, the compose
+# files read the one beside them. There, addresses and worker numbers are set already, and
+# deploy/env/SERVICE.env is one service's own.
+
+# For the compose files alone; `./entrypoint.sh --up` makes passwords and API keys that are missing.
+# password of PostgreSQL's user orderstream: letters and digits, as it stands in an address
+#POSTGRES_PASSWORD=
+# password of Elasticsearch's user elastic, who signs in to Kibana (docker-compose-elk.yml)
+#ELASTIC_PASSWORD=
+# password that Kibana itself signs in to Elasticsearch with (docker-compose-elk.yml)
+#KIBANA_PASSWORD=
+# port of Kafka UI on this machine
+#KAFKA_UI_PORT=8081
+# port of Kibana on this machine
+#KIBANA_PORT=5601
+# name of the image that is built and run
+#ORDERSTREAM_IMAGE=orderstream:local
+"""
 PARTS: dict[str, Callable[[], str]] = {
     "settings.md": settings_part,
     "cli.md": cli_part,
@@ -222,6 +262,7 @@ def current(name: str) -> str:
 if __name__ == "__main__":
     for name in PARTS:
         (HERE / name).write_text(current(name), "utf-8")
+    EXAMPLE.write_text(env_example(), "utf-8")
     for name, document in documents(Settings.load({})).items():
         (HERE / "schemas" / name).write_text(written(document), "utf-8")
     (HERE / "openapi.json").write_text(written(openapi()), "utf-8")

@@ -4,16 +4,19 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import typer
+from dotenv import dotenv_values
 
 from orderstream.asyncapi import written
 from orderstream.cli import app as root
 from orderstream.cli import commands
+from orderstream.cli.settings import presets
 from orderstream.contract import events
 from orderstream.contract.events import Event
 from orderstream.contract.topics import Topics
@@ -72,10 +75,13 @@ def check_call(words: list[str]) -> None:
     """Fail unless this is a command with options that it has."""
     command: Any = typer.main.get_command(root.app)
     options = {"--help", "--version"}
-    for word in words[1:]:
+    given = iter(words[1:])
+    for word in given:
         children = getattr(command, "commands", {})
         if children:
-            if not word.startswith("-"):
+            if word == "--preset":
+                assert next(given) in [*presets(), "NAME"]
+            elif not word.startswith("-"):
                 assert word in children, f"{' '.join(words)}: there is no {word}"
                 command = children[word]
                 options |= {name for p in command.params for name in p.opts}
@@ -91,6 +97,20 @@ class TestGeneratedParts:
     def test_and_the_openapi_document_is(self) -> None:
         kept = page("openapi.json")
         assert kept == written(GENERATE["openapi"]()), "run `python docs/generate.py`"
+
+    def test_the_example_of_an_env_has_every_setting_with_its_default(self) -> None:
+        example = (TOP / ".env.example").read_text("utf-8")
+        assert example == GENERATE["env_example"](), "run `python docs/generate.py`"
+        assert Settings.load({}) == Settings.load(
+            {k: v for k, v in dotenv_values(stream=StringIO(example)).items() if v}
+        )
+        taken = re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE)
+        values = dotenv_values(stream=StringIO(taken))
+        names = [str(field.validation_alias) for field in Settings.model_fields.values()]
+        assert [name for name in values if name in names] == names
+        set_here = {name: value for name, value in values.items() if value and name in names}
+        assert len(set_here) > 30
+        assert Settings.load(set_here) == Settings.load({})
 
     def test_have_every_setting(self) -> None:
         for field in Settings.model_fields.values():

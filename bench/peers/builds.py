@@ -23,6 +23,11 @@ class Missing(Exception):
 
 def spring() -> tuple[Path, Path]:
     """Return the `java` to run it with and the jar. Raises Missing."""
+    return by_maven("spring", SPRING)
+
+
+def by_maven(name: str, project: Path) -> tuple[Path, Path]:
+    """Return the `java` to run a Maven project of one jar with, and that jar. Raises Missing."""
     maven = shutil.which("mvn")
     if maven is None:
         raise Missing("there is no mvn on the path (Maven, with Java 17 or newer)")
@@ -33,11 +38,11 @@ def spring() -> tuple[Path, Path]:
         raise Missing(f"mvn does not run on Java {JAVA_MIN} or newer")
 
     def build(folder: Path) -> None:
-        shutil.copytree(SPRING, folder, dirs_exist_ok=True)
+        shutil.copytree(project, folder, dirs_exist_ok=True)
         _run([maven, "-q", "-B", "package"], folder)
 
-    sources = sorted(path for path in SPRING.rglob("*") if path.is_file())
-    built = _once("spring", sources, build)
+    sources = sorted(path for path in project.rglob("*") if path.is_file())
+    built = _once(name, sources, build)
     java = Path((home[1] or home[2]).strip()) / "bin" / "java"
     return java, next((built / "target").glob("*.jar"))
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from orderstream import __version__
-from orderstream.contract.envelope import TRACEPARENT, Envelope
-from orderstream.contract.events import EVENTS
+from orderstream.contract.envelope import CLAIM, TRACEPARENT, Envelope
+from orderstream.contract.events import EVENTS, OrderCreated
+from orderstream.contract.formats import status_writer_of
 from orderstream.contract.schemas import (
     Schema,
     event_schema,
@@ -28,6 +28,8 @@ from orderstream.flow import Step, flow
 from orderstream.runtime.settings import Settings
 
 FILE = "asyncapi.json"
+ORDER_STATUS = "order.status"  # The channel of what is written for programs of others.
+VERSION = "0.1.0"  # The contract's own: most releases of the program leave it as it is.
 BINDING = {"bindingVersion": "0.5.0"}
 JSON = "application/json"
 
@@ -46,7 +48,8 @@ _MECHANISMS = {"PLAIN": "plain", "SCRAM-SHA-256": "scramSha256", "SCRAM-SHA-512"
 
 def asyncapi(settings: Settings) -> dict[str, Any]:
     """Return the document for the topics, groups and brokers that are set."""
-    names = dict(zip(settings.topics.all(), Topics().all(), strict=True))
+    standard = Topics(order_status=ORDER_STATUS)
+    names = dict(zip(settings.topics.all(), standard.all(), strict=False))  # There or not.
     security: dict[str, Any] = {}
     if settings.kafka_sasl_mechanism is not None:
         security = {"sasl": {"type": _MECHANISMS[settings.kafka_sasl_mechanism]}}
@@ -55,7 +58,7 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "orderstream",
-            "version": __version__,
+            "version": VERSION,
             "description": _ABOUT,
             "license": {
                 "name": "Apache-2.0",
@@ -69,12 +72,12 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         },
         "operations": {
             name: operation
-            for step in flow(settings.topics)
+            for step in flow(settings.topics, settings.notify_received)
             for name, operation in _operations(step, names, settings)
         },
         "components": {
             "schemas": schemas(types, "#/components/schemas/{name}"),
-            "messages": dict(_messages()),
+            "messages": dict(_messages(settings.topics)),
             "securitySchemes": security,
         },
     }
@@ -125,6 +128,8 @@ def _message_of(channel: str) -> str:
         return "OrderCreatedRetry"
     if channel == standard.dead_letters_handled:
         return "DeadLetterHandled"
+    if channel == ORDER_STATUS:
+        return "OrderStatus"
     assert channel.endswith(standard.dead_letter_suffix), channel
     return "DeadLetter"
 
@@ -168,7 +173,7 @@ _PLACE: Schema = {
 _AS_IT_WAS: Schema = {"description": "What the record was: an event, or what nobody could read."}
 
 
-def _messages() -> Iterator[tuple[str, dict[str, Any]]]:
+def _messages(topics: Topics) -> Iterator[tuple[str, dict[str, Any]]]:
     sources = {
         topic: f"/orderstream/{step.code.strip('/')}"
         for step in reversed(flow(Topics()))
@@ -178,20 +183,36 @@ def _messages() -> Iterator[tuple[str, dict[str, Any]]]:
         event = example(kind)
         envelope = Envelope(event_type, sources[event_type])
         headers = envelope.headers(event.key.encode(), happened(event), TRACE_EXAMPLE)
+        payload: Schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+        shown = msgspec.to_builtins(event)
+        if isinstance(event, OrderCreated) and topics.order_format != "orderstream":
+            payload = {"type": "object", "description": f"An order as {topics.order_format}."}
+            shown = json.loads(topics.write_order(event))
         yield (
             kind.__name__,
             {
                 "name": event_type,
                 "title": kind.__name__,
                 "headers": _event_headers(event_type, sources[event_type]),
-                "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-                "correlationId": {"location": "$message.payload#/orderId"},
+                "payload": payload,
+                "correlationId": {"location": f"$message.payload#/{next(iter(shown))}"},
                 "examples": [
                     {
                         "headers": {name: value.decode() for name, value in headers},
-                        "payload": msgspec.to_builtins(event),
+                        "payload": shown,
                     }
                 ],
+                **_keyed(_KEY),
+            },
+        )
+    if topics.order_status is not None:
+        said = status_writer_of(topics.status_format)("web-7", "REJECTED", "OUT_OF_STOCK")
+        yield (
+            "OrderStatus",
+            {
+                "title": "What became of an order",
+                "payload": {"type": "object", "description": f"In {topics.status_format} case."},
+                "examples": [{"payload": json.loads(said)}],
                 **_keyed(_KEY),
             },
         )
@@ -259,11 +280,15 @@ def _event_headers(event_type: str, source: str) -> Schema:
     }
     schema = _headers(required)
     schema["properties"][TRACEPARENT] = _said(
-        "W3C trace context of the request that led to it, as it came; not there without one"
+        "W3C trace context of the request that led to it, or of a span below it; not there without"
     )
     if event_type == "order.created":  # Other programs may write it, and need none of them.
         required["ce_source"].pop("const")
         del schema["required"]
+        schema["properties"][CLAIM] = _said(
+            "the order id or Idempotency-Key that the order came with, and a hash of what was asked"
+            " for, so that a restored database knows them; once for each, not there without any"
+        )
     return schema
 
 

@@ -39,8 +39,11 @@ class Step:
     code: str
 
 
-def flow(topics: Topics) -> tuple[Step, ...]:
-    """Return the steps of the flow with the topics by the names in force."""
+def flow(topics: Topics, received: bool = False) -> tuple[Step, ...]:
+    """Return the steps of the flow with the topics by the names in force.
+
+    With `received` customers are told that their order has come in.
+    """
     t = topics
     dead = t.dead_letter
     return (
@@ -64,6 +67,7 @@ def flow(topics: Topics) -> tuple[Step, ...]:
                 dead(t.order_created),
                 dead(t.order_cancelled),
                 dead(t.order_fulfilled),
+                *([] if t.order_status is None else [t.order_status]),
             ),
             "in the Kafka transaction of its results",
             "inventory/",
@@ -93,6 +97,7 @@ def flow(topics: Topics) -> tuple[Step, ...]:
             "notification",
             "tells the customer",
             (
+                *([t.order_created] if received else []),
                 t.inventory_reserved,
                 t.inventory_rejected,
                 t.order_cancelled,

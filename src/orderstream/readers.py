@@ -29,7 +29,7 @@ def readers(settings: Settings) -> list[Reader]:
     """Return every service that reads the log."""
     return [
         Reader(step.service, settings.group(step.service), step.reads, SCHEMAS[step.service])
-        for step in flow(settings.topics)
+        for step in flow(settings.topics, settings.notify_received)
         if step.reads
     ]
 

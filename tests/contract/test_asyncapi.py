@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from orderstream.asyncapi import asyncapi, documents, written
+from orderstream.cli.settings import preset
 from orderstream.contract.envelope import Headers
 from orderstream.contract.events import EVENTS
 from orderstream.contract.topics import Topics
@@ -59,7 +60,11 @@ def as_text(headers: Headers) -> dict[str, str]:
 
 
 class TestTheDocument:
-    @pytest.mark.parametrize("given", [{}, TOPICS, CLUSTER], ids=["nothing", "topics", "cluster"])
+    @pytest.mark.parametrize(
+        "given",
+        [{}, TOPICS, CLUSTER, preset("orders-notifications")],
+        ids=["nothing", "topics", "cluster", "preset"],
+    )
     def test_is_valid_by_asyncapis_own_schema(self, given: dict[str, str]) -> None:
         official = jsonschema_rs.Draft7Validator(OFFICIAL)
         assert [error.message for error in official.iter_errors(document_of(**given))] == []
@@ -102,6 +107,15 @@ class TestTheDocument:
         }
         hosts = [server["host"] for server in document["servers"].values()]
         assert hosts == ["a.example:9093", "b.example:9093"]
+
+    def test_says_what_other_programs_read_and_write(self) -> None:
+        document = document_of(**preset("orders-notifications"))
+        assert document["channels"]["order.status"]["address"] == "notifications"
+        messages = document["components"]["messages"]
+        order = messages["OrderCreated"]
+        assert {"order_id", "user_id", "items"} < order["examples"][0]["payload"].keys()
+        assert order["correlationId"] == {"location": "$message.payload#/order_id"}
+        assert messages["OrderStatus"]["examples"][0]["payload"]["status"] == "REJECTED"
 
     def test_has_no_password_in_it(self) -> None:
         assert "secret-word" not in written(asyncapi(Settings.load(CLUSTER)))

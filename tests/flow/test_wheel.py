@@ -1,8 +1,9 @@
-"""What a user installs: the wheel has everything, and runs from anywhere."""
+"""What a user installs: the wheel has everything, and runs from anywhere; the sdist makes it."""
 
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 from email.message import Message
 from email.parser import Parser
@@ -16,18 +17,30 @@ from tests.flow.installation import SERVICES, installation
 
 CHECKOUT = Path(__file__).parents[2]
 SOURCE = CHECKOUT / "src"
+_MADE = {"__pycache__", "node_modules", "results"}  # By running what is there.
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built with what is installed here."""
-    out = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist of this checkout, and the wheel that was made from that."""
+    out = tmp_path_factory.mktemp("dist")
     run(
         sys.executable,
-        *("-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(CHECKOUT)),
+        *("-m", "build", "--no-isolation", "--outdir", str(out), str(CHECKOUT)),
     )
-    (built,) = out.glob("*.whl")
-    return built
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> Path:
+    (found,) = built.glob("*.tar.gz")
+    return found
 
 
 @pytest.fixture
@@ -90,6 +103,24 @@ class TestWheel:
             entry_points = files.read(named["entry_points.txt"]).decode()
             assert b"Apache License" in files.read(named["LICENSE"])
         assert "[console_scripts]\norderstream = orderstream.cli:main\n" in entry_points
+
+
+class TestSdist:
+    def test_has_what_it_takes_to_check_and_test(self, sdist: Path) -> None:
+        with tarfile.open(sdist) as files:
+            names = {Path(*Path(name).parts[1:]) for name in files.getnames()}
+        wanted = ("Makefile", "pyproject.toml", "requirements-dev.lock", ".ci/run", "LICENSE")
+        assert {Path(name) for name in wanted} <= names
+        for folder in ("src", "tests", "docs", "deploy", "examples", "bench"):
+            there = {
+                path.relative_to(CHECKOUT)
+                for path in (CHECKOUT / folder).rglob("*")
+                if path.is_file() and not _MADE & set(path.parts)
+            }
+            assert there <= names
+
+    def test_is_of_the_same_version(self, sdist: Path, wheel: Path) -> None:
+        assert sdist.name == f"orderstream-{metadata(wheel)['Version']}.tar.gz"
 
 
 class TestInstalled:

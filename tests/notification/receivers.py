@@ -84,6 +84,7 @@ class Hooks:
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
+        self.heads: list[dict[str, str]] = []
         self.ids: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
         self.faults: list[str] = []
@@ -104,6 +105,7 @@ class Hooks:
         if 200 <= status < 300:
             with self._lock:
                 self.got.append(document)
+                self.heads.append(headers)
                 self.ids[name] += 1
         return status, more
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.contract.values import Contact
@@ -80,6 +81,14 @@ class TestAWebhook:
         assert send(hooks.address, told) == send(hooks.address, told) == Sent()
         assert list(hooks.ids.values()) == [2]
         assert "ada@" not in str(hooks.got)
+
+    def test_carries_the_trace_of_its_order(self, hooks: Hooks) -> None:
+        said = message(rejected(an_order(), "MUG"))
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        for one in (said, structs.replace(said, traceparent=trace)):
+            assert send(hooks.address, an_intent(said=one)) == Sent()
+        assert [headers.get("traceparent") for headers in hooks.heads] == [None, trace]
+        assert trace not in str(hooks.got)
 
     def test_is_signed_with_both_secrets_while_one_is_replaced(self, hooks: Hooks) -> None:
         with opened(hooks.address, OTHER, SECRET) as hook:

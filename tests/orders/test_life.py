@@ -19,6 +19,7 @@ from tests.kafka.topics import create, headers_of, read
 from tests.orders.service import OrderService, problem_of
 from tests.waiting import together, until
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NAMES = {"OrderCreated": "order.created", "InventoryReserved": "inventory.reserved"}
 
 
@@ -60,6 +61,18 @@ class TestCancel:
         event = decode_cancelled(record.value())
         assert (event.order_id, event.reason, event.user_id) == ("c1", "changed my mind", 42)
         assert ("ce_id", b"c1:order.cancelled") in headers_of(record)
+
+    @pytest.mark.parametrize(("given", "carried"), [(TRACE, [TRACE.encode()]), ("00-a-b-01", [])])
+    def test_carries_the_trace_of_the_request(
+        self, service: OrderService, given: str, carried: list[bytes]
+    ) -> None:
+        key = f"traced-{given}"
+        confirmed(service, key)
+        answer = service.http.post(f"/api/orders/{key}/fulfil", headers={"traceparent": given})
+        assert answer.status_code == 200
+        log = read(service.settings, service.settings.topics.order_fulfilled)
+        (record,) = [r for r in log if r.key() == key.encode()]
+        assert [value for name, value in headers_of(record) if name == "traceparent"] == carried
 
     def test_again_is_the_same_answer_and_one_record(self, service: OrderService) -> None:
         confirmed(service, "c2")
@@ -166,10 +179,13 @@ class TestACrash:
         order = an_order(order_id="left-behind")
         service.show([seen(order), seen(reserved(order))])
         database = Database(service.settings.dsn(), "orders")
-        change = Change(
-            order.key, "CANCELLED", encode(cancelled(order)), utc_now() - timedelta(seconds=5)
-        )
+        at = utc_now() - timedelta(seconds=5)
+        event = encode(cancelled(order))
+        change = Change(order.key, "CANCELLED", event, at, TRACE.encode())
         PostgresChanges(database).decide([change])
         database.close()
         until(lambda: said(service, "left-behind"), what="what was left behind is published")
+        log = read(service.settings, service.settings.topics.order_cancelled)
+        (record,) = [r for r in log if r.key() == b"left-behind"]
+        assert ("traceparent", TRACE.encode()) in headers_of(record)
         assert end(service, "left-behind", "cancel")[0] == 200

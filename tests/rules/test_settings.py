@@ -51,6 +51,11 @@ class TestLoad:
             ("KAFKA_SASL_MECHANISM", "MAGIC"),
             ("ORDERSTREAM_NOTIFY", "pigeon"),
             ("ORDERSTREAM_HOST", "0.0.0.0"),
+            ("ORDERSTREAM_REPLICATION", "0"),
+            ("ORDERSTREAM_SERVICES_AT", "http://shop:8080"),
+            ("ORDERSTREAM_SERVICES_AT", "{service}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{host}:{port}"),
+            ("ORDERSTREAM_SERVICES_AT", "http://{service}:{port"),
             ("REDIS_URL", "localhost:6379"),
             ("REDIS_URL", "http://localhost:6379"),
             ("REDIS_URL", "redis://"),
@@ -105,6 +110,17 @@ class TestLoad:
     )
     def test_addresses_of_redis(self, url: str) -> None:
         assert Settings.load({"REDIS_URL": url}).redis_url is not None
+
+
+class TestAddress:
+    def test_is_here_when_nothing_is_set(self) -> None:
+        keys = {"ORDERSTREAM_API_KEYS": f"desk:operator:{'0' * 64}"}
+        everywhere = Settings.load({"ORDERSTREAM_HOST": "0.0.0.0", **keys})
+        assert everywhere.address("inventory") == "http://127.0.0.1:8082"
+
+    def test_is_each_services_own_among_containers(self) -> None:
+        given = {"ORDERSTREAM_SERVICES_AT": "http://shop-{service}:{port}"}
+        assert Settings.load(given).address("inventory") == "http://shop-inventory:8082"
 
 
 class TestContradictions:

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,16 +24,27 @@ _SECURITY = "org.apache.kafka.common.security"
 
 
 class SecureKafka:
-    """Its listeners: SCRAM over TLS, PLAIN over TLS, SCRAM without TLS, and certificates."""
+    """Its listeners: SCRAM over TLS, PLAIN over TLS, SCRAM without TLS, and certificates.
 
-    def __init__(self, folder: Path, certificates: Certificates) -> None:
+    `more` are properties of the server's; one more listener, `admin`, lets anybody in.
+    """
+
+    def __init__(
+        self, folder: Path, certificates: Certificates, more: Mapping[str, str] | None = None
+    ) -> None:
         self._certificates = certificates
+        self._more = more or {}
         first = own_port()
         broker, controller, *secure = range(first, first + 6)
         self._ports: dict[str, int] = dict(
             zip(("scram", "plain", "bare", "mutual"), secure, strict=True)
         )
         self._node = Node(1, folder / "node-1", broker, controller)
+
+    @property
+    def admin(self) -> str:
+        """Where it can be reached without a password."""
+        return f"127.0.0.1:{self._node.broker_port}"
 
     def settings(self, listener: str, **changed: str) -> dict[str, str]:
         """Return the settings that get in by this listener."""
@@ -84,8 +95,7 @@ class SecureKafka:
             end([server], with_signal=signal.SIGTERM, within_s=10)
 
     def _answers(self) -> bool:
-        address = f"127.0.0.1:{self._node.broker_port}"
-        client = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        client = AdminClient({"bootstrap.servers": self.admin, "log_level": 0})
         try:
             return bool(client.list_topics(timeout=1).brokers)
         except KafkaException:
@@ -115,4 +125,4 @@ class SecureKafka:
             found[f"{prefix}.sasl.enabled.mechanisms"] = "SCRAM-SHA-256,SCRAM-SHA-512"
             for bits in (256, 512):
                 found[f"{prefix}.scram-sha-{bits}.sasl.jaas.config"] = scram
-        return found
+        return {**found, **self._more}

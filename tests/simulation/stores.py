@@ -28,6 +28,7 @@ from orderstream.inventory.rules import (
 )
 from orderstream.notification.rules import Notice
 from orderstream.order_view.rules import Page
+from orderstream.runtime.stage import Positions
 from tests.simulation.database import Transaction, simulated
 from tests.simulation.schedule import here
 
@@ -235,9 +236,20 @@ class SimulatedNotices:
                 added.append(notice)
         return added
 
+    def told(self, tx: Connection) -> Positions:
+        del tx
+        return {}  # No store here was ever restored.
+
     def intend(
-        self, tx: Connection, channels: Sequence[str], notices: Sequence[Notice], now: datetime
+        self,
+        tx: Connection,
+        channels: Sequence[str],
+        notices: Sequence[Notice],
+        now: datetime,
+        *,
+        told_before: bool = False,
     ) -> None:
+        assert not told_before
         rows = simulated(tx)
         new = {
             notice.event_id: notice

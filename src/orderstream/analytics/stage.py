@@ -10,13 +10,13 @@ from orderstream.analytics.store import CountStore
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
     decode_reserved,
     failed_order_key,
 )
+from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
@@ -36,16 +36,17 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         store.add(tx, count(events, before))
         return ()
 
+    read = topics.read_order
     return Stage(
         name="analytics",
         reads={
-            topics.order_created: _accepted,
+            topics.order_created: lambda r: _accepted(r, read),
             topics.inventory_reserved: lambda r: decode_reserved(r.value()),
             topics.inventory_rejected: lambda r: decode_rejected(r.value()),
             topics.inventory_released: lambda r: decode_released(r.value()),
             topics.order_cancelled: lambda r: decode_cancelled(r.value()),
             topics.order_fulfilled: lambda r: decode_fulfilled(r.value()),
-            topics.order_created_dead: lambda r: _failed(r, decides),
+            topics.order_created_dead: lambda r: _failed(r, decides, read),
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
@@ -58,14 +59,15 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
     )
 
 
-def _accepted(record: Record) -> Accepted:
-    order = decode_created(record.value())
+def _accepted(record: Record, read: ReadOrder) -> Accepted:
+    order = read(record.value(), record.key())
     return Accepted(order.key, order.created_at or from_epoch_ms(record.timestamp()[1]))
 
 
-def _failed(record: Record, decides: str) -> Failed:
-    key = failed_order_key(record.key(), record.value(), read_dead_letter(record).group, decides)
+def _failed(record: Record, decides: str, read: ReadOrder) -> Failed:
+    group = read_dead_letter(record).group
+    key = failed_order_key(record.key(), record.value(), group, decides, read)
     user_id = None
     with suppress(Malformed):  # Which may be why it is dead.
-        user_id = decode_created(record.value()).user_id
+        user_id = read(record.value(), record.key()).user_id
     return Failed(key, from_epoch_ms(record.timestamp()[1]), user_id)

@@ -82,7 +82,8 @@ CHECKS = (
             WHEN n.order_id || ':inventory.rejected' THEN o.rejected
             WHEN n.order_id || ':order.failed' THEN o.failed
             WHEN n.order_id || ':order.cancelled' THEN e.cancelled + e.expired
-            WHEN n.order_id || ':order.fulfilled' THEN e.fulfilled END, 0) = 0
+            WHEN n.order_id || ':order.fulfilled' THEN e.fulfilled
+            WHEN n.order_id || ':order.created' THEN o.inputs END, 0) = 0
         """,
     ),
     Check(

@@ -17,12 +17,12 @@ from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     InventoryRejected,
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
     decode_reserved,
 )
+from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import ID_LENGTH_MAX, Line, text_fault
 from orderstream.runtime.clock import from_epoch_ms
@@ -108,6 +108,7 @@ class Facts:
         self._connection = connection
         self._decides = decides
         self._topics = topics
+        self._read_order = topics.read_order
         self._number = {name: number for number, name in enumerate(topics_read(topics))}
         self._rows: dict[str, list[Row]] = {}
         self.records = 0
@@ -172,15 +173,15 @@ class Facts:
         place = (self._number[name], record.partition() or 0, record.offset() or 0)
         topics = self._topics
         if name == topics.order_created_dead:
-            return "log_dead", _dead(record, place, self._decides)
+            return "log_dead", _dead(record, place, self._decides, self._read_order)
         try:
             if b"\\u0000" in (record.value() or b""):
                 raise Malformed("holds a character that no store takes")
             if name == topics.order_created:
-                return "log_input", _input(record, place, fresh=True)
+                return "log_input", _input(record, place, self._read_order, fresh=True)
             if name == topics.order_created_retry:
                 again = header(record.headers(), _RETRY_ATTEMPTS) is not None
-                return "log_input", _input(record, place, fresh=not again)
+                return "log_input", _input(record, place, self._read_order, fresh=not again)
             if name in (topics.inventory_reserved, topics.inventory_rejected):
                 return "log_outcome", _outcome(record, place, name == topics.inventory_reserved)
             return "log_change", _change(record, place, topics)
@@ -188,8 +189,8 @@ class Facts:
             return "log_unreadable", _unreadable(record, place, error)
 
 
-def _input(record: Record, place: Row, *, fresh: bool) -> Row:
-    event = decode_created(record.value())
+def _input(record: Record, place: Row, read: ReadOrder, *, fresh: bool) -> Row:
+    event = read(record.value(), record.key())
     at = event.created_at or _time(record)
     quantities = _quantities(event.items)
     return (event.key, *place, at, fresh, quantities, _owner(event.owner))
@@ -238,12 +239,12 @@ def _redriven(record: Record) -> bool:
     return origin is not None and _text(origin) == record.topic()
 
 
-def _dead(record: Record, place: Row, decides: str) -> Row:
+def _dead(record: Record, place: Row, decides: str, read: ReadOrder) -> Row:
     headers = record.headers()
     parked_by = _text(header(headers, _DEAD_ORIGIN + "consumer-group"))
     fails = parked_by in (None, decides)
     try:
-        order = decode_created(record.value()).key
+        order = read(record.value(), record.key()).key
     except Malformed:  # Which may be why it is dead.
         order = _key(record)
     return (order, *place, _time(record), *_origin(headers, _DEAD_ORIGIN), fails, parked_by)

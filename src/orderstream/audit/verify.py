@@ -58,6 +58,7 @@ def verify(settings: Settings, *, wait_s: float, progress: Progress | None) -> R
         behind = wait_until_read(settings, log, connection, wait_s, show)
         facts = Facts(connection, settings.topics, settings.group(DECIDES))
         cut = read_log(settings, log, facts, connection, show)
+        cut += _adopted(connection)
         return judge(connection, facts, cut=cut, behind=behind, began=began, progress=show)
 
 
@@ -83,6 +84,14 @@ def read_log(
     _read(log, facts, log.ends(partitions), begins, progress)
     facts.mark(early, answered)
     return [f"{topic}[{number}]" for (topic, number), first in begins.items() if first > 0]
+
+
+def _adopted(connection: Connection) -> list[str]:
+    """Return the topics that were lost, and made anew (recovery/lost_topics.py)."""
+    if connection.execute("SELECT to_regclass('recovery.topic')").fetchone() == (None,):
+        return []
+    rows = connection.execute("SELECT name FROM recovery.topic WHERE adopted_at IS NOT NULL")
+    return [name for (name,) in rows]
 
 
 def _read(

@@ -29,12 +29,19 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Settings of a topology, as ORDERSTREAM_PRESET."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Hold the options of every command."""
+    del version  # Answered already.
+    if preset is not None:
+        os.environ["ORDERSTREAM_PRESET"] = preset
 
 
 def _say(message: str) -> None:

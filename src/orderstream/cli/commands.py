@@ -1,6 +1,7 @@
 """Every subcommand registers itself with the root when its file is imported."""
 
 from orderstream.cli import (
+    backup,
     demo,
     dlt,
     dlt_redrive,
@@ -21,11 +22,13 @@ from orderstream.cli import (
     stats,
     stock,
     topics,
+    topics_change,
     up,
     verify,
 )
 
 __all__ = [
+    "backup",
     "demo",
     "dlt",
     "dlt_redrive",
@@ -46,6 +49,7 @@ __all__ = [
     "stats",
     "stock",
     "topics",
+    "topics_change",
     "up",
     "verify",
 ]

@@ -37,6 +37,7 @@ class Status(StrEnum):
 class Event(StrEnum):
     """What customers are told of."""
 
+    RECEIVED = "received"
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     CANCELLED = "cancelled"

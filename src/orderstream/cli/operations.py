@@ -156,7 +156,8 @@ def show_flow(as_json: AsJson = False) -> None:
     """
     from orderstream.flow import flow
 
-    steps = flow(settings.load().topics)
+    current = settings.load()
+    steps = flow(current.topics, current.notify_received)
     if as_json:
         print_json_lines(asdict(step) for step in steps)
         return

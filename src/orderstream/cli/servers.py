@@ -133,20 +133,30 @@ def db_migrate() -> None:
 )
 def db_shell(context: typer.Context) -> None:
     """Open psql on the database; what follows is passed on: `db shell -c 'SELECT 1'`."""
+    psql, conninfo, environment = client("psql", cli_settings.load_resolved(kafka=False).dsn())
+    os.execve(psql, [psql, conninfo, *context.args], environment)
+
+
+def client(name: str, dsn: str) -> tuple[str, str, dict[str, str]]:
+    """Return a program of PostgreSQL's, what to connect to, and the environment it needs.
+
+    Raises ConfigurationError where TLS is asked for and only the bundled one is there.
+    """
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from orderstream.local import postgres
+    from orderstream.local.postgres_folder import program
 
-    parts = conninfo_to_dict(cli_settings.load_resolved(kafka=False).dsn())
+    parts = conninfo_to_dict(dsn)
     # Everybody on this machine may read a command line, and nobody else an environment.
     password = parts.pop("password", None)
     secret = {} if password is None else {"PGPASSWORD": str(password)}
-    psql = str(postgres.psql_path())
     if parts.get("sslmode") in ("require", "verify-ca", "verify-full"):
-        psql = shutil.which("psql") or ""
-        if not psql:
+        path = shutil.which(name)
+        if not path:
             raise ConfigurationError(
-                "DATABASE_URL: it asks for TLS, and the psql that comes with orderstream has none:"
-                " install psql"
+                f"DATABASE_URL: it asks for TLS, and the {name} that comes with orderstream has"
+                f" none: install {name}"
             )
-    os.execve(psql, [psql, make_conninfo("", **parts), *context.args], os.environ | secret)
+    else:
+        path = str(program(name))
+    return path, make_conninfo("", **parts), os.environ | secret

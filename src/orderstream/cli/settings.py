@@ -1,4 +1,4 @@
-"""Where the command gets its settings: the environment, then `.env`, then the defaults."""
+"""Where the command gets its settings: the environment, `.env`, a preset, the defaults."""
 
 import os
 from collections.abc import Mapping
@@ -6,16 +6,22 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+import orderstream
 from orderstream.contract.errors import ConfigurationError
 from orderstream.runtime.settings import Settings, is_set
+
+PRESET = "ORDERSTREAM_PRESET"
+PRESETS = Path(orderstream.__file__).parent / "presets"
 
 
 def mapping() -> dict[str, str]:
     """Return what is set, by name: the environment wins over `.env` in the working folder.
 
-    An empty value is as good as none and hides nothing, except where empty means something.
+    Both win over the preset that they name. An empty value is as good as none and hides nothing,
+    except where empty means something. Raises ConfigurationError where there is no such preset.
     """
-    return _set_in(_file()) | _set_in(os.environ)
+    own = _own()
+    return preset(own.get(PRESET)) | own
 
 
 def source_of(name: str) -> str:
@@ -24,7 +30,28 @@ def source_of(name: str) -> str:
         return "environment"
     if is_set(name, _file().get(name)):
         return ".env"
+    own = _own()
+    if name in preset(own.get(PRESET)):
+        return f"preset {own[PRESET]}"
     return "default"
+
+
+def presets() -> list[str]:
+    """Return the names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.env"))
+
+
+def preset(name: str | None) -> dict[str, str]:
+    """Return the settings of a preset. Raises ConfigurationError where there is none."""
+    if name is None:
+        return {}
+    if name not in presets():
+        raise ConfigurationError(f"{PRESET}: there is no {name}, but {', '.join(presets())}")
+    return _set_in(dotenv_values(PRESETS / f"{name}.env"))
+
+
+def _own() -> dict[str, str]:
+    return _set_in(_file()) | _set_in(os.environ)
 
 
 def _file() -> dict[str, str | None]:

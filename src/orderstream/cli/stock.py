@@ -118,6 +118,25 @@ def import_stock(
         print(f"{done['imported']} SKUs set")
 
 
+@stock.command("demo")
+def demo_stock(as_json: AsJson = False) -> None:
+    """Put the demo's goods on empty shelves, as `up` does; where there is stock, do nothing."""
+    from orderstream.wiring.setup import DEMO_CATALOGUE
+
+    with api_of("inventory", settings.load(), IMPORT_TIMEOUT_S) as api:
+        done: dict[str, int] = {"imported": 0}
+        if not api.get("/api/stock", limit=1)["stock"]:
+            body = "".join(f"{sku},{on_hand}\n" for sku, on_hand in DEMO_CATALOGUE)
+            answer = api.send(
+                "POST", "/api/stock:import", content=body, headers={"content-type": "text/csv"}
+            )
+            done = api.read(answer)
+    if as_json:
+        print_json(done)
+    else:
+        print(f"{done['imported']} SKUs set" if done["imported"] else "there is stock already")
+
+
 def _busy(doing: str) -> Any:
     """Show on a terminal that something is under way."""
     from rich.console import Console

@@ -73,18 +73,21 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create the topics of the flow that are missing; those there stay as they are."""
+    """Create the topics of the flow that are missing; those there stay as they are.
+
+    With what ORDERSTREAM_TOPIC_SETTINGS says of each. `topics plan` says what it would create.
+    """
     current = settings.load_resolved(database=False)
-    names = current.topics.all()
-    count = partitions or current.partitions
-    created = admin_of(current).create(names, count, current.topics.compacted)
+    wanted = current.topics_wanted(partitions)
+    created = admin_of(current).create_wanted(wanted, current.replication)
+    counts = {topic.topic: topic.partitions for topic in wanted if topic.topic in created}
     if as_json:
-        print_json({"created": created, "partitions": count})
+        print_json({"created": created, "partitions": partitions or current.partitions})
         return
-    for name in created:
+    for name, count in counts.items():
         print(f"created {name} with {count} partitions")
     if not created:
-        print(f"all {len(names)} topics were there")
+        print(f"all {len(wanted)} topics were there")
 
 
 @topics.command()
@@ -158,7 +161,7 @@ def _print_described(described: dict[str, Any]) -> None:
 def _part_in_flow(current: "Settings", topic: str) -> dict[str, list[str]]:
     from orderstream.flow import flow
 
-    steps = flow(current.topics)
+    steps = flow(current.topics, current.notify_received)
     return {
         "writtenBy": [step.service for step in steps if topic in step.writes],
         "readBy": [step.service for step in steps if topic in step.reads],

@@ -39,17 +39,25 @@ class Trail:
     A crash between the two leaves an entry without a result: it may have been done.
     """
 
-    def __init__(self, config: Mapping[str, Any], topic: str, group: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        group: str,
+        clock: Clock,
+        replicas: int | None = None,
+    ) -> None:
         self._config = dict(config)
         self._topic = topic
         self._group = group
         self._clock = clock
+        self._replicas = replicas
         self._sender = Sender(config)
 
     def create(self) -> None:
         """Make the topic if it is missing; its one partition keeps the sequence."""
         admin = Admin(self._config)
-        if admin.create([self._topic], 1):
+        if admin.create([self._topic], 1, replicas=self._replicas):
             admin.set_config(self._topic, {"retention.ms": "-1"})
 
     def begin(self, who: str, action: str, target: str, detail: str = "") -> None:

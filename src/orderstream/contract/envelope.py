@@ -5,6 +5,7 @@ same thing twice, after a crash or a redrive, says it under the same id, and rea
 Names: CloudEvents Kafka protocol binding; https://www.w3.org/TR/trace-context/.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -18,6 +19,7 @@ CE_ID = "ce_id"
 CE_TYPE = "ce_type"
 CE_TIME = "ce_time"
 TRACEPARENT = "traceparent"
+CLAIM = "orderstream-claim"  # Of order.created: an order id or Idempotency-Key that it came with.
 
 
 def event_id(order_key: str, event_type: str) -> str:
@@ -63,3 +65,32 @@ def header(headers: Sequence[tuple[str, bytes | None]] | None, name: str) -> byt
         if found == name:
             return value
     return None
+
+
+_CONTEXT_LENGTH = 55
+_CONTEXT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32}-)[0-9a-f]{32}-(?!0{16}-)[0-9a-f]{16}-[0-9a-f]{2}"
+)
+
+
+def read_traceparent(said: bytes | None) -> bytes | None:
+    """Return a W3C trace context as it may be handed on; None for what is none.
+
+    Of a later version than 00 only what that has, too, is kept.
+    """
+    if said is None or not _CONTEXT.match(said):
+        return None
+    if len(said) > _CONTEXT_LENGTH and (said.startswith(b"00") or said[_CONTEXT_LENGTH] != 45):
+        return None
+    return said[:_CONTEXT_LENGTH]
+
+
+def is_sampled(traceparent: bytes) -> bool:
+    """Tell whether who began the trace wants it recorded; the context was read before."""
+    return bool(int(traceparent[53:55], 16) & 1)
+
+
+def trace_id(headers: Sequence[tuple[str, bytes | None]] | None) -> str | None:
+    """Return the id of the trace that a record belongs to, 32 hex digits."""
+    context = read_traceparent(header(headers, TRACEPARENT))
+    return None if context is None else context[3:35].decode()

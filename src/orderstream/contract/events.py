@@ -153,12 +153,17 @@ _fulfilled = msgspec.json.Decoder(OrderFulfilled).decode
 _released = msgspec.json.Decoder(InventoryReleased).decode
 
 
-def decode_created(value: bytes | None) -> OrderCreated:
+def decode_created(value: bytes | None, _key: bytes | None = None) -> OrderCreated:
     """Read an `order.created` record. Raises Malformed, naming the field at fault.
 
-    The record may come from a program that is not ours, so the limits are checked again here.
+    The record may come from a program that is not ours, so the limits are checked again here. Its
+    key says nothing that it does not say itself.
     """
-    event = _read(_created, value)
+    return checked(_read(_created, value))
+
+
+def checked(event: OrderCreated) -> OrderCreated:
+    """Return an order that is within the limits. Raises Malformed, naming the field at fault."""
     if not 1 <= len(event.items) <= ITEMS_MAX:
         raise Malformed(f"an order has 1 to {ITEMS_MAX} items, not {len(event.items)}", "items")
     _with_a_good_id(event)
@@ -201,7 +206,11 @@ def decode_released(value: bytes | None) -> InventoryReleased:
 
 
 def failed_order_key(
-    key: bytes | None, value: bytes | None, parked_by: str | None, decides: str
+    key: bytes | None,
+    value: bytes | None,
+    parked_by: str | None,
+    decides: str,
+    read: Callable[[bytes | None, bytes | None], OrderCreated] = decode_created,
 ) -> str:
     """Read from a dead letter of `order.created` whose order failed.
 
@@ -212,7 +221,7 @@ def failed_order_key(
     if parked_by not in (None, decides):
         raise Malformed(f"parked by {parked_by}, which does not decide on orders")
     with suppress(Malformed):
-        return decode_created(value).key
+        return read(value, key).key
     try:
         text = (key or b"").decode()
     except UnicodeDecodeError as error:

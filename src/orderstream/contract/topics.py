@@ -3,6 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from orderstream.contract.formats import (
+    OrderFormat,
+    ReadOrder,
+    StatusFormat,
+    WriteOrder,
+    reader_of,
+    writer_of,
+)
+
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -16,7 +25,11 @@ def retry_topic_of(topic: str, group: str) -> str:
 
 @dataclass(frozen=True)
 class Topics:
-    """Every topic of the flow. A record's key is the order id as text, in all of them."""
+    """Every topic of the flow. A record's key is the order id as text, in all of them.
+
+    `order_format` is how orders stand in theirs. `order_status` is for programs of others, there
+    only where it has a name; what it says is in `status_format`.
+    """
 
     order_created: str = "order.created"
     order_created_retry: str = "order.created.retry"
@@ -27,6 +40,19 @@ class Topics:
     inventory_released: str = "inventory.released"
     dead_letter_suffix: str = ".DLT"
     dead_letters_handled: str = "dead-letters.handled"
+    order_format: OrderFormat = "orderstream"
+    order_status: str | None = None
+    status_format: StatusFormat = "snake"
+
+    @property
+    def read_order(self) -> ReadOrder:
+        """What reads an order from the value and key of a record; raises Malformed."""
+        return reader_of(self.order_format)
+
+    @property
+    def write_order(self) -> WriteOrder:
+        """What writes the value of an order's record."""
+        return writer_of(self.order_format)
 
     def dead_letter(self, topic: str) -> str:
         """Name the topic for records of `topic` that kept failing."""
@@ -43,7 +69,7 @@ class Topics:
         return frozenset({self.dead_letters_handled})
 
     def all(self) -> tuple[str, ...]:
-        """Every topic that must exist, in the order of the flow."""
+        """Every topic that must exist, in the order of the flow; one that may be there is last."""
         return (
             self.order_created,
             self.order_created_retry,
@@ -59,4 +85,5 @@ class Topics:
             self.dead_letter(self.order_fulfilled),
             self.inventory_released,
             self.dead_letter(self.inventory_released),
+            *([] if self.order_status is None else [self.order_status]),
         )

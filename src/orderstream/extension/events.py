@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,7 +12,6 @@ from orderstream.contract.envelope import CE_ID, CE_TIME, header
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
@@ -23,7 +22,12 @@ from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import origin_of, seen_ms
 from orderstream.runtime.stage import Record
 
-Decode = Callable[[bytes | None], Any]
+
+class Decode(Protocol):
+    """Reads the value of a record, with its key; raises Malformed."""
+
+    def __call__(self, value: bytes | None, key: bytes | None = None, /) -> Any: ...
+
 
 _DEFAULTS = Topics()
 
@@ -103,8 +107,7 @@ def _decode_json(value: bytes | None) -> Any:
         raise Malformed(f"not JSON: {error}") from error
 
 
-_DECODES: dict[str, Decode] = {
-    _DEFAULTS.order_created: decode_created,
+_DECODES: dict[str, Callable[[bytes | None], Any]] = {
     _DEFAULTS.inventory_reserved: decode_reserved,
     _DEFAULTS.inventory_rejected: decode_rejected,
     _DEFAULTS.order_cancelled: decode_cancelled,
@@ -115,10 +118,13 @@ _DECODES: dict[str, Decode] = {
 
 def topic_in_force(name: str, topics: Topics) -> str:
     """Return what a topic is called in this installation; one that is not ours keeps its name."""
-    return dict(zip(_DEFAULTS.all(), topics.all(), strict=True)).get(name, name)
+    return dict(zip(_DEFAULTS.all(), topics.all(), strict=False)).get(name, name)
 
 
 def decode_of(topic: str, topics: Topics) -> Decode:
-    """Return what reads the values of a topic by its name in force; raises Malformed."""
+    """Return what reads the records of a topic by its name in force."""
+    if topic == topics.order_created:
+        return topics.read_order
     ours = {topic_in_force(name, topics): decode for name, decode in _DECODES.items()}
-    return ours.get(topic, _decode_json)
+    decode = ours.get(topic, _decode_json)
+    return lambda value, _key=None: decode(value)

@@ -92,7 +92,7 @@ def topics_of(definition: Definition, stage: Stage, topics: Topics) -> list[str]
 
 
 def _read(decode: Decode, written: str, record: Record) -> Event:
-    return Event(decode(record.value()), written, record)
+    return Event(decode(record.value(), record.key()), written, record)
 
 
 def _called(definition: Definition, events: Events, tx: Connection) -> Iterable[Published]:

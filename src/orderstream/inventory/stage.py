@@ -13,18 +13,16 @@ from orderstream.contract.events import (
     OrderCreated,
     OrderFulfilled,
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     encode,
 )
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Line, quantities_by_sku
 from orderstream.inventory.rules import Cancel, Outcome, Standing, Wanted, refuse_drill
+from orderstream.inventory.statuses import SOURCE, Statuses
 from orderstream.inventory.store import StockStore
 from orderstream.runtime.clock import from_epoch_ms
-from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Record, Stage
-
-SOURCE = "/orderstream/inventory"
+from orderstream.runtime.stage import Batch, Delivery, Keeps, Output, Record, Stage, nothing_said
 
 
 def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
@@ -32,6 +30,11 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
     reserved = Envelope("inventory.reserved", SOURCE)
     rejected = Envelope("inventory.rejected", SOURCE)
     released = Envelope("inventory.released", SOURCE)
+    read = topics.read_order
+    statuses = None if topics.order_status is None else Statuses(topics)
+
+    def decode(record: Record) -> OrderCreated:
+        return read(record.value(), record.key())
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         created = [d for d in batch if isinstance(d.event, OrderCreated)]
@@ -42,14 +45,20 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
         store.alone(tx)
         outputs = release([d for d in batch if isinstance(d.event, OrderCancelled)], batch, tx)
         outputs += decide(created, batch, tx)
-        store.fulfil(tx, [e.key for _, e in batch if isinstance(e, OrderFulfilled)])
+        fulfilled = [d for d in batch if isinstance(d.event, OrderFulfilled)]
+        store.fulfil(tx, [event.key for _, event in fulfilled])
+        if statuses is not None:
+            outputs += map(statuses.fulfilled, fulfilled)
         return outputs
 
     def decide(created: Sequence[Delivery], batch: Batch, tx: Connection) -> list[Output]:
         orders = [Wanted(event.key, event.items) for _, event in created]
         refuse_drill(orders, drill_sku)
         outcomes = store.settle(tx, orders, batch.now) if orders else {}
-        return [decision(delivery, outcomes[delivery.event.key]) for delivery in created]
+        said = [decision(delivery, outcomes[delivery.event.key]) for delivery in created]
+        if statuses is not None:
+            said += [statuses.decided(d, outcomes[d.event.key]) for d in created]
+        return said
 
     def decision(delivery: Delivery, outcome: Outcome) -> Output:
         record, order = delivery
@@ -62,11 +71,11 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
     def release(cancelled: Sequence[Delivery], batch: Batch, tx: Connection) -> list[Output]:
         cancels = [Cancel(event.key, event.cause) for _, event in cancelled]
         standings = {s.order_key: s for s in store.cancel(tx, cancels, batch.now)}
-        return [
-            given_back(delivery, standings[delivery.event.key])
-            for delivery in cancelled
-            if delivery.event.key in standings
-        ]
+        held = [delivery for delivery in cancelled if delivery.event.key in standings]
+        said = [given_back(delivery, standings[delivery.event.key]) for delivery in held]
+        if statuses is not None:
+            said += map(statuses.released, held)
+        return said
 
     def given_back(delivery: Delivery, standing: Standing) -> Output:
         record, cancelled = delivery
@@ -94,13 +103,9 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
             }
         ),
         retries={topics.order_created: topics.order_created_retry},
+        gave_up=nothing_said if statuses is None else statuses.failed,
         linger_s=(0.0, 0.05),
     )
-
-
-def decode(record: Record) -> OrderCreated:
-    """Read an order. Raises Malformed."""
-    return decode_created(record.value())
 
 
 def decided(

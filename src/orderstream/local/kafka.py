@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orderstream.contract.errors import ConfigurationError
+from orderstream.local.extra import check_installed
 from orderstream.local.jars import default_cache, ensure_jars
 from orderstream.local.kafka_config import Node, write_config
 from orderstream.local.kafka_servers import format_data, launch, wait_until_ready
@@ -85,12 +86,14 @@ def start(
 
     `brokers` is 1 or 3; a port in use gives way to the next free one, and a start takes the ports
     of the last one when it can. `progress` is told bytes there and bytes in all while jars are
-    fetched. Raises ConfigurationError for a home made for another number of brokers or a machine
-    that cannot fetch the jars, and Unavailable with the end of the log for a broker that does not
-    come up. The brokers outlive this process; acknowledged records outlive a kill -9 of a broker.
+    fetched. Raises ConfigurationError for a home made for another number of brokers, where Kafka
+    and Java are not installed or a machine that cannot fetch the jars, and Unavailable with the end
+    of the log for a broker that does not come up. The brokers outlive this process; acknowledged
+    records outlive a kill -9 of a broker.
     """
     if brokers not in _HEAP_MB:
         raise ConfigurationError(f"Kafka runs with 1 or 3 brokers here, not {brokers}: choose one.")
+    check_installed()
     folder, cache = _folder(home), default_cache()
     with turn(folder / "flock"):
         state = _State.load(folder) or _new_state(brokers, port)

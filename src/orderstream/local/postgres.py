@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orderstream.contract.errors import Unavailable
+from orderstream.local.extra import check_installed
 from orderstream.local.postgres_folder import (
     abandoned,
     own_folder,
@@ -67,10 +68,12 @@ class PostgresStatus:
 def start(home: Path) -> PostgresStatus:
     """Start the server unless it runs, and return once the `orderstream` database is there.
 
-    Raises ConfigurationError on a machine the bundled PostgreSQL does not run on, and Unavailable
-    with the end of its log when it does not come up. The server outlives this process, and what
-    was committed outlives a kill -9 of it; orphans of such a server, and no other's, are ended.
+    Raises ConfigurationError where no PostgreSQL is installed that runs on this machine, and
+    Unavailable with the end of its log when it does not come up. The server outlives this process,
+    and what was committed outlives a kill -9 of it; orphans of such a server, and no other's, are
+    ended.
     """
+    check_installed()
     data = _data(home)
     with turn(home.absolute() / "postgres" / "flock"):
         if (running := _postmaster(data)) is not None:

@@ -21,7 +21,7 @@ import httpcore
 import msgspec
 
 from orderstream import __version__
-from orderstream.contract.envelope import rfc3339
+from orderstream.contract.envelope import TRACEPARENT, rfc3339
 from orderstream.notification.channels import SEND_TIMEOUT_S
 from orderstream.notification.ids import message_id
 from orderstream.notification.rules import Message, NotSent, Result, Sent
@@ -75,6 +75,8 @@ class WebhookChannel:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signatures(self._secrets, name, now, body),
         }
+        if intent.message.traceparent is not None:
+            headers[TRACEPARENT] = intent.message.traceparent
         self._own.due = monotonic() + SEND_TIMEOUT_S
         timeout = {
             "connect": CONNECT_TIMEOUT_S,

@@ -26,12 +26,21 @@ class Failed(Struct, frozen=True, gc=False):
     order: OrderCreated | None = None
 
 
+class Received(Struct, frozen=True, gc=False):
+    """An order that has come in; `at` is when, also where the order does not say."""
+
+    key: str
+    at: datetime
+    order: OrderCreated
+
+
 Told = InventoryReserved | InventoryRejected | OrderCancelled | OrderFulfilled
 
 
 class Kind(StrEnum):
     """What customers are told of; the name is that of the template and of the webhook's type."""
 
+    RECEIVED = "received"
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
@@ -51,6 +60,7 @@ class Message(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False)
     reason: RejectionReason | None = None
     short: tuple[str, ...] = ()
     notify: Contact | UnsetType = UNSET
+    traceparent: str | None = None
 
 
 class Notice(Struct, frozen=True, gc=False):
@@ -60,7 +70,8 @@ class Notice(Struct, frozen=True, gc=False):
     order_key: str
     user_id: int | str | None
     text: str
-    event: Told | Failed | None = None
+    event: Told | Received | Failed | None = None
+    traceparent: str | None = None
 
 
 def is_told(event: Told) -> bool:
@@ -68,9 +79,11 @@ def is_told(event: Told) -> bool:
     return not (isinstance(event, InventoryRejected) and event.reason == "CANCELLED")
 
 
-def words(event: Told | Failed) -> str:
+def words(event: Told | Received | Failed) -> str:
     """Say in one sentence what happened to the order."""
     match event:
+        case Received(order=order):
+            return f"Order {order.order_id} has come in: {_listed(order.items)}."
         case InventoryReserved():
             return f"Order {event.order_id} is confirmed: {_listed(event.items)}."
         case InventoryRejected(reason="OUT_OF_STOCK"):
@@ -92,7 +105,7 @@ def _listed(items: tuple[Line, ...]) -> str:
     return f"{shown} and {len(items) - 3} more" if len(items) > 3 else shown
 
 
-def message(event: Told | Failed) -> Message:
+def message(event: Told | Received | Failed) -> Message:
     """Return what is to be said of an event."""
     match event:
         case InventoryReserved():
@@ -122,11 +135,11 @@ def message(event: Told | Failed) -> Message:
         case OrderFulfilled():
             at, user = event.fulfilled_at, event.user_id
             return Message(Kind.FULFILLED, event.order_id, at, user, notify=event.notify)
-        case Failed(order=order):
+        case Received(order=order) | Failed(order=order):
             if order is None:
                 return Message(Kind.FAILED, event.key, event.at)
             return Message(
-                Kind.FAILED,
+                Kind.RECEIVED if isinstance(event, Received) else Kind.FAILED,
                 order.order_id,
                 event.at,
                 order.user_id,

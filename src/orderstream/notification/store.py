@@ -8,6 +8,10 @@ from msgspec import Struct
 from psycopg import Connection
 
 from orderstream.notification.rules import Message, Notice, State, Verdict
+from orderstream.runtime.stage import Positions
+
+# Why a message is skipped that a restored store knows nothing of.
+TOLD_BEFORE = "it was in hand before the database was restored: sent then, most likely"
 
 
 class Intent(Struct, frozen=True):
@@ -37,13 +41,23 @@ class NoticeStore(Protocol):
         ...
 
     def intend(
-        self, tx: Connection, channels: Sequence[str], notices: Sequence[Notice], now: datetime
+        self,
+        tx: Connection,
+        channels: Sequence[str],
+        notices: Sequence[Notice],
+        now: datetime,
+        *,
+        told_before: bool = False,
     ) -> None:
-        """Keep notices as to be sent through each channel.
+        """Keep notices as to be sent through each channel; skipped if they were `told_before`.
 
         An event that this service knows of already is none: a channel that is added later tells
         nothing of what happened before, not even after a replay.
         """
+        ...
+
+    def told(self, tx: Connection) -> Positions:
+        """Return up to where customers had been told before the store was restored."""
         ...
 
     def find(

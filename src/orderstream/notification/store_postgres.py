@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import msgspec
+from msgspec import structs
 from psycopg import Connection
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.notification.rules import Message, Notice, State, Verdict, message
-from orderstream.notification.store import Intent
+from orderstream.notification.store import TOLD_BEFORE, Intent
 from orderstream.runtime.database import Database, pg_array
+from orderstream.runtime.stage import Positions
 
 ADD = """
     INSERT INTO notice (event_id, channel, order_id, user_id, status, text, created_at)
@@ -22,12 +24,14 @@ ADD = """
 """
 INTEND = """
     INSERT INTO notice
-        (event_id, channel, order_id, user_id, status, text, message, created_at, due_at)
-    SELECT event_id, channel, order_id, user_id, 'PENDING', text, message, at, least(at, now())
+        (event_id, channel, order_id, user_id, status, text, message, why, created_at, due_at)
+    SELECT event_id, channel, order_id, user_id,
+        CASE WHEN why IS NULL THEN 'PENDING' ELSE 'SKIPPED' END, text, message, why, at,
+        CASE WHEN why IS NULL THEN least(at, now()) END
     FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
         AS n (event_id, order_id, user_id, text, message)
         CROSS JOIN unnest(%s::text[]) AS c (channel)
-        CROSS JOIN (SELECT %s::timestamptz AS at) AS t
+        CROSS JOIN (SELECT %s::timestamptz AS at, %s::text AS why) AS t
     WHERE NOT EXISTS (SELECT FROM notice o WHERE o.event_id = n.event_id)
     ON CONFLICT DO NOTHING
 """
@@ -125,12 +129,24 @@ class PostgresNotices:
         return [row for row in rows if row.event_id in new]
 
     def intend(
-        self, tx: Connection, channels: Sequence[str], notices: Sequence[Notice], now: datetime
+        self,
+        tx: Connection,
+        channels: Sequence[str],
+        notices: Sequence[Notice],
+        now: datetime,
+        *,
+        told_before: bool = False,
     ) -> None:
         """See NoticeStore."""
         rows = [row for row in _once(notices) if row.event is not None]
-        messages = pg_array(_encode(message(row.event)).decode() for row in rows if row.event)
-        tx.execute(INTEND, (*_columns(rows), messages, pg_array(channels), now))
+        messages = pg_array(_encode(_said(row)).decode() for row in rows)
+        why = TOLD_BEFORE if told_before else None
+        tx.execute(INTEND, (*_columns(rows), messages, pg_array(channels), now, why))
+
+    def told(self, tx: Connection) -> Positions:
+        """See NoticeStore."""
+        rows = tx.execute("SELECT topic, partition, next FROM told").fetchall()
+        return {(topic, number): offset for topic, number, offset in rows}
 
     def find(
         self, order_key: str | None, state: State | None, channel: str | None, limit: int
@@ -258,6 +274,11 @@ def _settle(tx: Connection, found: Sequence[tuple[str, str, int, Verdict]]) -> N
         [verdict.due_s for *_, verdict in found],
     )
     tx.execute(SETTLE, columns)
+
+
+def _said(row: Notice) -> Message:
+    assert row.event is not None
+    return structs.replace(message(row.event), traceparent=row.traceparent)
 
 
 def _once(notices: Sequence[Notice]) -> list[Notice]:

@@ -13,13 +13,13 @@ from orderstream.contract.events import (
     OrderCreated,
     OrderFulfilled,
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
     decode_reserved,
     failed_order_key,
 )
+from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.order_view.rules import Failed, Seen, fold
 from orderstream.order_view.store import ViewStore
@@ -55,8 +55,9 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
 
 def view_reads(topics: Topics, decides: str) -> Mapping[str, Decoder]:
     """Return what reads an order's life, by topic."""
+    read = topics.read_order
     return {
-        topics.order_created: lambda r: _seen(r, "order.created", decode_created(r.value())),
+        topics.order_created: lambda r: _seen(r, "order.created", read(r.value(), r.key())),
         topics.inventory_reserved: lambda r: _seen(
             r, "inventory.reserved", decode_reserved(r.value())
         ),
@@ -68,7 +69,7 @@ def view_reads(topics: Topics, decides: str) -> Mapping[str, Decoder]:
         topics.inventory_released: lambda r: _seen(
             r, "inventory.released", decode_released(r.value())
         ),
-        topics.order_created_dead: lambda r: _failed(r, decides),
+        topics.order_created_dead: lambda r: _failed(r, decides, read),
     }
 
 
@@ -99,7 +100,7 @@ def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
     )
 
 
-def _failed(record: Record, decides: str) -> Seen:
+def _failed(record: Record, decides: str, read: ReadOrder) -> Seen:
     letter = read_dead_letter(record)
-    key = failed_order_key(record.key(), record.value(), letter.group, decides)
+    key = failed_order_key(record.key(), record.value(), letter.group, decides, read)
     return _seen(record, "order.failed", Failed(key, letter.reason))

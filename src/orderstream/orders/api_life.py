@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from orderstream.orders.life import Changed, Life, Refused
 from orderstream.orders.rules import Becomes
-from orderstream.runtime.access import CHANGE_OWN, By, Owner
+from orderstream.runtime.access import CHANGE_OWN, By, Owner, Traceparent
 from orderstream.runtime.web import Problem, json_response
 
 _WORDS: dict[Becomes, str] = {"CANCELLED": "cancelled", "FULFILLED": "fulfilled"}
@@ -37,20 +37,24 @@ def life_routes(life: Life) -> APIRouter:
         responses=_DECIDED,
     )
     async def cancel_order(  # pyright: ignore[reportUnusedFunction]
-        order_id: str, owner: Owner, by: By, why: Why | None = None
+        order_id: str, owner: Owner, by: By, trace: Traceparent, why: Why | None = None
     ) -> Response:
         if owner is not None and not await life.is_of(order_id, owner):
             return _answer(order_id, "CANCELLED", None)
         reason = None if why is None else why.reason
-        return _answer(order_id, "CANCELLED", await life.end(order_id, "CANCELLED", by, reason))
+        ended = await life.end(order_id, "CANCELLED", by, reason, trace)
+        return _answer(order_id, "CANCELLED", ended)
 
     @routes.post(
         "/api/orders/{order_id:path}/fulfil",
         summary="Fulfil an order: its goods are gone",
         responses=_DECIDED,
     )
-    async def fulfil_order(order_id: str, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _answer(order_id, "FULFILLED", await life.end(order_id, "FULFILLED", by))
+    async def fulfil_order(  # pyright: ignore[reportUnusedFunction]
+        order_id: str, by: By, trace: Traceparent
+    ) -> Response:
+        ended = await life.end(order_id, "FULFILLED", by, traceparent=trace)
+        return _answer(order_id, "FULFILLED", ended)
 
     return routes
 

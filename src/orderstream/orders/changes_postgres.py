@@ -8,14 +8,18 @@ from orderstream.orders.store import Change
 from orderstream.runtime.database import Database
 
 DECIDE = """
-    INSERT INTO change (order_id, becomes, event, at)
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[]) ORDER BY 1
+    INSERT INTO change (order_id, becomes, event, at, traceparent)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[], %s::timestamptz[], %s::bytea[])
+    ORDER BY 1
     ON CONFLICT DO NOTHING
 """
-READ = "SELECT order_id, becomes, event, at, published FROM change WHERE order_id = ANY(%s)"
+READ = """
+    SELECT order_id, becomes, event, at, traceparent, published FROM change
+    WHERE order_id = ANY(%s)
+"""
 PUBLISHED = "UPDATE change SET published = true WHERE order_id = ANY(%s) AND NOT published"
 UNPUBLISHED = """
-    SELECT order_id, becomes, event, at FROM change
+    SELECT order_id, becomes, event, at, traceparent FROM change
     WHERE NOT published AND at < %s ORDER BY at LIMIT %s
 """
 
@@ -36,10 +40,11 @@ class PostgresChanges:
                     [change.becomes for change in changes],
                     [change.event for change in changes],
                     [change.at for change in changes],
+                    [change.traceparent for change in changes],
                 ),
             )
             rows = tx.execute(READ, ([change.order_key for change in changes],)).fetchall()
-        return {row[0]: (_change(row), row[4]) for row in rows}
+        return {row[0]: (_change(row), row[5]) for row in rows}
 
     def published(self, order_keys: Sequence[str]) -> None:
         """See ChangeStore."""
@@ -53,5 +58,5 @@ class PostgresChanges:
 
 
 def _change(row: Sequence[Any]) -> Change:
-    order_id, becomes, event, at = row[:4]
-    return Change(order_id, becomes, bytes(event), at.astimezone(UTC))
+    order_id, becomes, event, at, traceparent = row[:5]
+    return Change(order_id, becomes, bytes(event), at.astimezone(UTC), traceparent)

@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, structs
 from orderstream.contract.envelope import Envelope, Headers, event_id
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
+from orderstream.contract.formats import WriteOrder
 from orderstream.orders.empties import Empties
 from orderstream.orders.ids import OrderIds
 from orderstream.orders.rules import Request
@@ -74,9 +75,11 @@ class Desk:
         clock: Clock,
         partitions: int,
         empties: Empties | None = None,
+        write: WriteOrder = encode,
     ) -> None:
         """The topic has `partitions`. With `empties`, what is gone is refused."""
         self._empties = empties
+        self._write = write
         self._store = store
         self._publisher = publisher
         self._topic = topic
@@ -183,7 +186,7 @@ class Desk:
         self, request: Request, key: str | None, fingerprint: bytes, traceparent: bytes | None
     ) -> Accepted | Conflict:
         order_id = request.order_id
-        names: list[str] = []
+        claims: list[Claim] = []
         published = False
         if key is not None:
             wanted = order_id if order_id is not None else await self._next_id()
@@ -192,7 +195,7 @@ class Desk:
             if held is None or held.fingerprint != fingerprint:
                 return conflict(claim.name)
             order_id, published = held.order_id, held.published
-            names.append(claim.name)
+            claims.append(claim)
         if request.order_id is not None:
             claim = Claim.of_order(request.order_id, fingerprint)
             held = await self._held(claim)
@@ -202,17 +205,17 @@ class Desk:
                 return conflict(claim.name)
             order_id = held.order_id
             published = published or held.published
-            names.append(claim.name)
+            claims.append(claim)
         assert order_id is not None
         if published:
             return Accepted(order_id, replayed=True)
         try:
-            await self._publish(order_id, request, traceparent)
+            await self._publish(order_id, request, traceparent, claims)
         except OutcomeUnknown as error:
             raise unknown_claimed(
                 order_id, error, "orderId" if key is None else "Idempotency-Key"
             ) from error
-        self._mark_published(names)
+        self._mark_published([claim.name for claim in claims])
         return Accepted(order_id)
 
     async def _held(self, claim: Claim) -> Held | None:
@@ -270,9 +273,15 @@ class Desk:
     # Publishing ----------------------------------------------------------------------------
 
     async def _publish(
-        self, order_id: int | str, request: Request, traceparent: bytes | None
+        self,
+        order_id: int | str,
+        request: Request,
+        traceparent: bytes | None,
+        claims: Sequence[Claim] = (),
     ) -> None:
-        await self._publisher.publish(*self._record(order_id, request, traceparent))
+        topic, key, value, headers = self._record(order_id, request, traceparent)
+        headers += [claim.header for claim in claims]
+        await self._publisher.publish(topic, key, value, headers)
 
     def _record(
         self, order_id: int | str, request: Request, traceparent: bytes | None
@@ -280,7 +289,7 @@ class Desk:
         now = self._clock()
         order = created(order_id, request, now)
         key = order.key.encode()
-        return self._topic, key, encode(order), self._envelope.headers(key, now, traceparent)
+        return self._topic, key, self._write(order), self._envelope.headers(key, now, traceparent)
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""

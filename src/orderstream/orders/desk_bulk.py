@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, Unavailable
-from orderstream.contract.events import encode
 from orderstream.orders.desk import (
     Accepted,
     Conflict,
@@ -194,6 +193,8 @@ class BulkDesk(Desk):
         if not new:
             return
         records = self._records(((one.claim.order_id, one.request) for one in new), traceparent)
+        for one, (_, _, headers) in zip(new, records, strict=True):
+            headers.append(one.claim.header)
         faults = await self._batches.publish_all(self._topic, records)
         for one in new:
             order_id = one.claim.order_id
@@ -229,10 +230,11 @@ class BulkDesk(Desk):
         """Return the records of orders that are accepted at one moment."""
         now = self._clock()
         headers = self._envelope.of_one_time(now, traceparent)
+        write = self._write
         records: list[Record] = []
         for order_id, request in orders:
             key = str(order_id).encode()
-            records.append((key, encode(created(order_id, request, now)), headers(key)))
+            records.append((key, write(created(order_id, request, now)), headers(key)))
         return records
 
 

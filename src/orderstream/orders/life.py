@@ -23,6 +23,7 @@ from orderstream.orders.rules import Becomes, may_become
 from orderstream.orders.store import Change, ChangeStore
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.publisher import Publisher
+from orderstream.runtime.tracing import Traced, untraced
 
 LOOK_EVERY_S = 1.0
 LEFT_BEHIND_S = 2.0  # A change that is unpublished for longer has nobody who is publishing it.
@@ -78,6 +79,7 @@ class Life:
     `page_of` gives an order's page as the API shows it. `overdue_of` gives so many confirmed orders
     that were decided before a time, by time and id, from behind a place on; `ttl` is the time that
     a reservation may last; `may_sweep` says whether no other process is known to sweep.
+    What a sweep ends has the trace that `traced` gives.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Life:
         overdue_of: OverdueOf,
         ttl: timedelta | None,
         may_sweep: MaySweep = lambda: True,
+        traced: Traced = untraced,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -99,13 +102,19 @@ class Life:
         self._overdue_of = overdue_of
         self._ttl = ttl
         self._may_sweep = may_sweep
+        self._traced = traced
         self._kept_out_since: datetime | None = None
         self._swept = THE_BEGINNING  # Nothing decided before is overdue any more.
         self._cancelled = Envelope("order.cancelled", SOURCE)
         self._fulfilled = Envelope("order.fulfilled", SOURCE)
 
     async def end(
-        self, order_key: str, becomes: Becomes, by: str | None = None, reason: str | None = None
+        self,
+        order_key: str,
+        becomes: Becomes,
+        by: str | None = None,
+        reason: str | None = None,
+        traceparent: bytes | None = None,
     ) -> Changed | Refused | None:
         """Cancel or fulfil an order; None for one that nobody knows. Safe to repeat.
 
@@ -118,7 +127,7 @@ class Life:
             return Refused(page["status"])
         order_id = page["orderId"]
         notify = None if page.get("notify") is None else convert(page["notify"], Contact)
-        change = self._change(order_id, page["userId"], notify, becomes, by, reason)
+        change = self._change(order_id, page["userId"], notify, becomes, by, reason, traceparent)
         decided, published = (await asyncio.to_thread(self._store.decide, [change]))[order_key]
         if decided.becomes != becomes:
             return Refused(decided.becomes)
@@ -179,12 +188,16 @@ class Life:
         until = self._clock() - ttl
         swept, place = 0, self._swept
         while overdue := await asyncio.to_thread(self._overdue_of, until, place, AT_ONCE):
-            changes = [
-                self._change(o.order_id, o.user_id, o.notify, "EXPIRED", None, None)
-                for o in overdue
-            ]
-            decided = await asyncio.to_thread(self._store.decide, changes)
-            await self._publish([change for change, published in decided.values() if not published])
+            with self._traced() as traceparent:
+                changes = [
+                    self._change(
+                        o.order_id, o.user_id, o.notify, "EXPIRED", None, None, traceparent
+                    )
+                    for o in overdue
+                ]
+                decided = await asyncio.to_thread(self._store.decide, changes)
+                left = [change for change, published in decided.values() if not published]
+                await self._publish(left)
             swept += len(overdue)
             place = overdue[-1].decided_at, str(overdue[-1].order_id)
         # Another worker's clock may be behind, and its decisions with it.
@@ -199,6 +212,7 @@ class Life:
         becomes: Becomes,
         by: str | None,
         reason: str | None,
+        traceparent: bytes | None,
     ) -> Change:
         now = self._clock()
         if becomes == "FULFILLED":
@@ -219,7 +233,7 @@ class Life:
                 user_id=user_id,
                 notify=notify or UNSET,
             )
-        return Change(str(order_id), becomes, encode(event), now)
+        return Change(str(order_id), becomes, encode(event), now, traceparent)
 
     async def _publish(self, changes: Sequence[Change]) -> bool:
         """Publish them; false when Kafka did not take all: `relay` goes on with the rest."""
@@ -244,4 +258,5 @@ class Life:
         envelope = self._fulfilled if fulfilled else self._cancelled
         topic = self._topics.order_fulfilled if fulfilled else self._topics.order_cancelled
         key = change.order_key.encode()
-        return self._publisher.publish(topic, key, change.event, envelope.headers(key, change.at))
+        headers = envelope.headers(key, change.at, change.traceparent)
+        return self._publisher.publish(topic, key, change.event, headers)

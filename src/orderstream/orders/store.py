@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from orderstream.contract.envelope import CLAIM
 from orderstream.orders.rules import Becomes
 
 
@@ -28,6 +29,17 @@ class Claim:
         """Claim an Idempotency-Key for this order id."""
         return cls(name_of_key(key, owner), fingerprint, order_id)
 
+    @property
+    def header(self) -> tuple[str, bytes]:
+        """Write the claim down with the order's record: a store can be given it back from there."""
+        return CLAIM, self.fingerprint.hex().encode() + b" " + self.name.encode()
+
+    @classmethod
+    def of_header(cls, value: bytes, order_id: int | str) -> "Claim":
+        """Read what `header` wrote. Raises ValueError."""
+        fingerprint, _, name = value.decode().partition(" ")
+        return cls(name, bytes.fromhex(fingerprint), order_id)
+
 
 def name_of_key(key: str, owner: str | None) -> str:
     """Name an Idempotency-Key: each owner's are its own, and one without owner is nobody's else."""
@@ -45,12 +57,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an order becomes at the end, and the event that says so (a record's value)."""
+    """What an order becomes at the end, and the event that says so (a record's value).
+
+    `traceparent` is that of whoever made it so.
+    """
 
     order_key: str
     becomes: Becomes
     event: bytes
     at: datetime
+    traceparent: bytes | None = None
 
 
 class ChangeStore(Protocol):

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from orderstream.contract.envelope import TRACEPARENT, read_traceparent
 from orderstream.runtime.keys import ROLES, Caller, Role
 
 # For a route's `openapi_extra`: clients may use it for their own orders, which it has to see to.
@@ -37,5 +38,12 @@ async def name_of(request: Request) -> str | None:
     return None if caller is None else caller.name
 
 
+async def traceparent_of(request: Request) -> bytes | None:
+    """Return the W3C trace context that the request came with, if it is one, to be handed on."""
+    said = request.headers.get(TRACEPARENT)
+    return None if said is None else read_traceparent(said.encode("latin-1"))
+
+
 Owner = Annotated[str | None, Depends(owner_of)]
 By = Annotated[str | None, Depends(name_of)]
+Traceparent = Annotated[bytes | None, Depends(traceparent_of)]

@@ -13,6 +13,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import (
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (
     ConfigEntry,  # pyright: ignore[reportPrivateImportUsage]
     ConfigResource,  # pyright: ignore[reportPrivateImportUsage]
     ConfigSource,  # pyright: ignore[reportPrivateImportUsage]
+    NewPartitions,  # pyright: ignore[reportPrivateImportUsage]
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
     OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
 )
@@ -28,6 +30,7 @@ from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
 from orderstream.runtime.clients import Asker, asked_again, made
 from orderstream.runtime.stage import Partition, Positions
+from orderstream.runtime.topic_settings import Wanted
 
 TIMEOUT_S = 10.0
 REACH_TIMEOUT_S = 1.0
@@ -131,31 +134,37 @@ class Admin:
         }
 
     def create(
-        self, topics: Iterable[str], partitions: int, compacted: Collection[str] = ()
+        self, topics: Iterable[str], partitions: int, replicas: int | None = None
     ) -> list[str]:
+        """As `create_wanted`, with nothing wanted but so many partitions."""
+        return self.create_wanted([Wanted(topic, partitions, {}) for topic in topics], replicas)
+
+    def create_wanted(self, topics: Iterable[Wanted], replicas: int | None = None) -> list[str]:
         """Create the topics that are missing, on three brokers with two that must confirm.
 
-        Returns those created. On fewer than three brokers each has as many replicas as there are
-        brokers. Safe to call at the same time from several processes.
+        Returns those created. Without `replicas`, on fewer than three brokers each has as many as
+        there are brokers just now: a cluster that starts may have but one. With it, Unavailable is
+        raised until there are so many. Safe to call at the same time from several processes.
         """
         there = self.partitions()
-        missing = [topic for topic in topics if topic not in there]
+        missing = [topic for topic in topics if topic.topic not in there]
         if not missing:
             return []
-        replicas = min(3, len(self.brokers()))
+        if replicas is None:
+            replicas = min(3, len(self.brokers()))
         config = {
-            "min.insync.replicas": "2" if replicas == 3 else "1",
+            "min.insync.replicas": "2" if replicas >= 3 else "1",
             "max.message.bytes": str(RECORD_BYTES_MAX),
         }
         futures = self._client.create_topics(
             [
                 NewTopic(
-                    name,
-                    num_partitions=partitions,
+                    topic.topic,
+                    num_partitions=topic.partitions,
                     replication_factor=replicas,
-                    config=config | ({"cleanup.policy": "compact"} if name in compacted else {}),
+                    config=config | dict(topic.config),
                 )
-                for name in missing
+                for topic in missing
             ],
             operation_timeout=TIMEOUT_S,
         )
@@ -165,7 +174,37 @@ class Admin:
             except KafkaException as error:
                 if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise Unavailable(f"{name}: {error_of(error).str()}") from error
-        return missing
+        return [topic.topic for topic in missing]
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the ids of those of the topics that exist: one made anew has another.
+
+        None where Kafka is older than 2.8 and gives none.
+        """
+        there = self.partitions()
+        futures = self._client.describe_topics(
+            TopicCollection([topic for topic in topics if topic in there]),
+            request_timeout=TIMEOUT_S,
+        )
+        found = {topic: self._answered(future, topic) for topic, future in futures.items()}
+        return {
+            name: str(topic.topic_id)
+            for name, topic in found.items()
+            if topic.topic_id.get_least_significant_bits()
+            or topic.topic_id.get_most_significant_bits()
+        }
+
+    def grow(self, topics: Iterable[str], partitions: int) -> list[str]:
+        """Give the topics so many partitions; return those that had fewer. Safe to repeat."""
+        there = self.partitions()
+        fewer = [topic for topic in topics if there.get(topic, partitions) < partitions]
+        if fewer:
+            futures = self._client.create_partitions(
+                [NewPartitions(topic, partitions) for topic in fewer], operation_timeout=TIMEOUT_S
+            )
+            for topic, future in futures.items():
+                self._answered(future, f"topic {topic}")
+        return fewer
 
     def describe(self) -> list[TopicInfo]:
         """Return every topic and the number of offsets in it."""
@@ -269,9 +308,14 @@ class Admin:
         """Return who is in a consumer group, as `client (host)`; nobody where there is none."""
         return [f"{member['client']} ({member['host']})" for member in self.group(group)[1]]
 
-    def committed(self, group: str) -> Positions:
-        """Return where a group reads on, in every partition of which it has committed anything."""
-        every = [(t, n) for t, ns in self._topics().items() for n in ns]
+    def committed(self, group: str, topics: Collection[str] | None = None) -> Positions:
+        """Return where a group reads on, in every partition of which it has committed anything.
+
+        Of these topics only, where they are named.
+        """
+        every = [
+            (t, n) for t, ns in self._topics().items() for n in ns if topics is None or t in topics
+        ]
         with closing(made(Consumer, self._config | {"group.id": group})) as asking:
             return _committed(asking, group, every)
 

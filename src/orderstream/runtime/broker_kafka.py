@@ -32,6 +32,7 @@ from orderstream.runtime.clients import DURABLE
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
+METADATA_EVERY_MS = 30_000  # So soon a worker finds partitions that a topic was given.
 SHOW_EVERY_S = 0.5  # The offsets that `lag` reads of a stage that keeps its own elsewhere.
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_S = 5.0
@@ -120,6 +121,7 @@ class KafkaSource:
                 # orders: none is sent while so many records wait here. At rest one is under way.
                 "queued.min.messages": 32,
                 "fetch.queue.backoff.ms": 5,
+                "topic.metadata.refresh.interval.ms": METADATA_EVERY_MS,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
                 "on_commit": self._committed,

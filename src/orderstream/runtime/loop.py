@@ -15,6 +15,7 @@ What goes wrong is one of four things, and each has one answer:
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import structlog
 
@@ -53,6 +54,7 @@ from orderstream.runtime.stage import (
     Record,
     Stage,
 )
+from orderstream.runtime.tracing import BatchTracer
 
 POLL_WAIT_S = 0.2
 PAIR_WAIT_S = 0.05  # While records are kept back, which an empty batch sets free.
@@ -63,6 +65,7 @@ IDLE_IS_WELL = 5
 # transaction's, with their repeats (broker_kafka.py). The store's: a statement has 30 s.
 KAFKA_PATIENCE_S = 28.0
 STORE_PATIENCE_S = 45.0
+UNTRACED = nullcontext()
 
 log = structlog.get_logger("orderstream.loop")
 
@@ -87,6 +90,7 @@ class Loop:
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
         said: Said | None = None,
+        tracer: BatchTracer | None = None,
     ) -> None:
         self._stage = stage
         self._group = group
@@ -102,6 +106,7 @@ class Loop:
         self._answered = answered
         self._forgotten = forgotten
         self._said = said
+        self._tracer = tracer
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._pairing = Pairing(stage.pairs) if stage.pairs else None
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
@@ -184,7 +189,8 @@ class Loop:
             if self._said:
                 self._said.tidy()
             return self._last
-        with self._metrics.batch(len(records)):
+        traced = UNTRACED if self._tracer is None else self._tracer.batch(records)
+        with self._metrics.batch(len(records)), traced:
             done = after = _positions_after(records)
             outputs: list[Output] = []
             if self._said:
@@ -270,6 +276,8 @@ class Loop:
     def _failed(self, record: Record, error: Exception) -> list[Output]:
         """Decide between another try and the dead letters, and log it."""
         topic = record.topic() or ""
+        if self._tracer is not None:
+            self._tracer.failed(record, error)
         if isinstance(error, Malformed) and topic not in self._stage.parks:
             self._metrics.passed_over()
             return []  # Another stage parks it (Stage.parks), so that it is parked once.
@@ -288,7 +296,8 @@ class Loop:
             log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
             self._metrics.parked()
             home = self._home_of.get(topic, topic)
-            return [dead_letter_output(record, home + self._suffix, error, self._group)]
+            letter = dead_letter_output(record, home + self._suffix, error, self._group)
+            return [letter, *self._stage.gave_up(record)]
         log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
         self._metrics.retried()
         return [retry_output(record, retry_topic, decision, self._group)]

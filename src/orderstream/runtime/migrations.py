@@ -58,12 +58,7 @@ def pending(dsn: str, folders: Mapping[str, Path]) -> list[str]:
 
 def _prepare(connection: psycopg.Connection, schema: str) -> None:
     name, role = sql.Identifier(schema), sql.Identifier(role_of(schema))
-    exists = connection.execute(
-        "SELECT to_regrole(%s) IS NOT NULL", (role_of(schema),)
-    ).fetchone() == (True,)
-    if not exists:
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
-        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
+    make_role(connection, role_of(schema))
     if connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone() == (None,):
         for statement in (
             "CREATE SCHEMA {schema}",
@@ -73,6 +68,15 @@ def _prepare(connection: psycopg.Connection, schema: str) -> None:
             "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
         ):
             connection.execute(sql.SQL(statement).format(schema=name, role=role))
+
+
+def make_role(connection: psycopg.Connection, name: str) -> None:
+    """Make a schema's role unless it is there: a backup of a database has no roles."""
+    exists = connection.execute("SELECT to_regrole(%s) IS NOT NULL", (name,)).fetchone()
+    if exists != (True,):
+        role = sql.Identifier(name)
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(role))
+        connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
 
 
 def _missing(connection: psycopg.Connection, schema: str, folder: Path) -> list[Path]:

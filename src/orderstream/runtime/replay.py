@@ -18,7 +18,7 @@ from psycopg import Connection, sql
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.answered import mark
-from orderstream.runtime.failure import Origin, parked_from
+from orderstream.runtime.failure import Origin, origin_of, parked_from
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.said import drop
 from orderstream.runtime.stage import Keeps, Positions
@@ -59,11 +59,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a replay will do; `cut` names partitions whose beginning was deleted from the log."""
+    """What a replay will do; `cut` names partitions whose beginning was deleted from the log.
+
+    `restored`: the store is older than Kafka, and its stage cannot run before.
+    """
 
     moves: tuple[Move, ...]
     rebuild: bool
     cut: tuple[str, ...]
+    restored: bool = False
 
 
 class Replay:
@@ -83,10 +87,10 @@ class Replay:
         retries: Iterable[str] | None = None,
     ) -> None:
         """`retries` are the topics for another try of a stage that remembers what it said."""
-        self._reads = list(reads)
+        self.reads = list(reads)
         self._keeps = keeps
-        self._group = group
-        self._schema = schema
+        self.group = group
+        self.schema = schema
         self._dsn = dsn
         self._config = config
         self._rebuilds = rebuilds
@@ -96,7 +100,7 @@ class Replay:
 
     def members(self) -> list[str]:
         """Return who is in the group, as `client (host)`."""
-        return self._admin.members(self._group)
+        return self._admin.members(self.group)
 
     def plan(self, target: Target) -> Plan:
         """Say what it would do. A replay never moves forward: nothing unread is passed over.
@@ -116,6 +120,24 @@ class Replay:
         cut = tuple(f"{topic}[{number}]" for (topic, number), at in first.items() if at > 0)
         return Plan(moves, self._rebuilds and target.beginning and not cut, cut)
 
+    def lost(self) -> Plan:
+        """Say what is to be read again since the store was restored from a backup.
+
+        Of a stage that remembers what it said; those whose offsets are the store's read on by
+        themselves, and inventory is given its outcomes (recovery/reconcile.py).
+        """
+        assert self._retries is not None
+        with self._store() as tx:
+            rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
+        stored = {(topic, number): offset for topic, number, offset in rows}
+        committed = self._admin.committed(self.group, {*self.reads, *self._retries})
+        moves = tuple(
+            Move(*at, offset, stored.get(at, 0))
+            for at, offset in sorted(committed.items())
+            if offset > stored.get(at, 0)
+        )
+        return Plan(moves, rebuild=False, cut=(), restored=True)
+
     def run(self, plan: Plan) -> None:
         """Do it. Done again after a crash at any point, it does the rest."""
         positions = {(move.topic, move.partition): move.to for move in plan.moves}
@@ -126,52 +148,65 @@ class Replay:
         with self._store() as tx:
             if self._keeps is Keeps.OFFSETS_IN_STORE:
                 if plan.rebuild:
-                    _empty(tx, self._schema)
+                    _empty(tx, self.schema)
                 tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
             else:
                 mark(tx, below, self._parked())
-        self._admin.set_committed(self._group, positions)  # Of a store's offsets: for display.
+        self._admin.set_committed(self.group, positions)  # Of a store's offsets: for display.
 
     def _forget(
         self, plan: Plan, positions: Positions, below: Positions, retries: list[str]
     ) -> None:
         """Do it for a stage that remembers what it did and said."""
-        self._refuse_waiting(below, retries)
+        tried_again: Collection[Origin] = ()
+        if plan.restored:
+            tried_again = self._tried_again(positions, retries)
+        else:
+            self._refuse_waiting(below, retries)
         with self._store() as tx:
             drop(tx, below)  # First: it must not be said again should the rest not be done.
         with self._store() as tx:
-            mark(tx, below, self._parked())
+            # What is tried again comes by itself: it is not passed over, and its origin is.
+            said = {p: to for p, to in below.items() if not (plan.restored and p[0] in retries)}
+            mark(tx, said, {*self._parked(), *tried_again})
             if plan.rebuild:
-                _empty(tx, self._schema)
+                _empty(tx, self.schema)
                 tx.execute("UPDATE position SET next = 0")
             tx.cursor().executemany(_SET, [(to, *at) for at, to in positions.items()])
             tx.execute("DELETE FROM said")
             # Inside: what is read again but not forgotten is known, and passed over.
-            self._admin.set_committed(self._group, positions)
+            self._admin.set_committed(self.group, positions)
 
     def _before(self) -> Positions:
         if self._keeps is Keeps.OFFSETS_IN_STORE:
             with self._store() as tx:
                 rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
             known = {(topic, number): at for topic, number, at in rows}
-            return {at: offset for at, offset in known.items() if at[0] in self._reads}
-        lags = self._admin.lag(self._group, self._reads)
+            return {at: offset for at, offset in known.items() if at[0] in self.reads}
+        lags = self._admin.lag(self.group, self.reads)
         return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
 
     def _parked(self) -> Collection[Origin]:
         """Return the records that this group gave up on."""
-        dead = {self._suffixed(topic) for topic in self._reads}
-        with closing(LogReader(self._config, self._group)) as log:
+        dead = {self._suffixed(topic) for topic in self.reads}
+        with closing(LogReader(self._config, self.group)) as log:
             return {
                 origin
                 for records in log.read(log.ends(log.partitions(sorted(dead))))
                 for record in records
-                if (origin := parked_from(record, self._group)) is not None
+                if (origin := parked_from(record, self.group)) is not None
             }
+
+    def _tried_again(self, positions: Positions, retries: list[str]) -> Collection[Origin]:
+        """Return what has another try from these places on, by where it stood at first."""
+        tried = self._admin.committed(self.group, retries) | positions
+        with closing(LogReader(self._config, self.group)) as log:
+            ends = log.ends(log.partitions(retries))
+            return {origin_of(r) for records in log.read(ends, tried) for r in records}
 
     def _refuse_waiting(self, read: Positions, retries: list[str]) -> None:
         """Raise Unavailable while a record waits for another try: its own is read again, too."""
-        with closing(LogReader(self._config, self._group)) as log:
+        with closing(LogReader(self._config, self.group)) as log:
             ends = log.ends(log.partitions(retries))
             if waiting := log.unread(read, ends):
                 topic, number = min(waiting)
@@ -188,7 +223,7 @@ class Replay:
             with psycopg.connect(
                 self._dsn, connect_timeout=5, application_name="orderstream-replay"
             ) as connection:
-                path = sql.SQL("SET search_path = {}").format(sql.Identifier(self._schema))
+                path = sql.SQL("SET search_path = {}").format(sql.Identifier(self.schema))
                 connection.execute(path)
                 connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'".encode())
                 yield connection

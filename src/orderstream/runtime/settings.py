@@ -11,10 +11,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_core import PydanticCustomError
 
 from orderstream.contract.errors import ConfigurationError, Malformed
+from orderstream.contract.formats import OrderFormat, StatusFormat
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, contact_fault
 from orderstream.runtime.channels import Named, read_named, read_secrets
 from orderstream.runtime.keys import Keys, parse_keys
+from orderstream.runtime.topic_settings import Wanted, wanted
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, from here.
@@ -56,6 +58,8 @@ Phone = Annotated[str, _of_contact("phone")]
 Locale = Annotated[str, _of_contact("locale")]
 Waits = Annotated[str, AfterValidator(_waits)]
 
+_ROOTS = ("always_on", "always_off", "traceidratio")
+_SAMPLERS = (*_ROOTS, *(f"parentbased_{root}" for root in _ROOTS))  # OpenTelemetry's names.
 _MAY_BE_EMPTY = frozenset({"ORDERSTREAM_DRILL_SKU"})  # Here empty means something: no drill.
 
 
@@ -73,6 +77,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+    preset: str | None = _set(
+        "ORDERSTREAM_PRESET", None, "settings of a topology, by the name of their file in presets"
+    )
     home: Path = _set(
         "ORDERSTREAM_HOME",
         Path(platformdirs.user_data_dir("orderstream", appauthor=False)),
@@ -86,6 +93,11 @@ class Settings(BaseModel):
     port_view: Port = _set("ORDERSTREAM_PORT_VIEW", 8086, "port of the order view's health")
     port_console: Port = _set("ORDERSTREAM_PORT_CONSOLE", 8085, "port of the console")
     port_kafka: Port = _set("ORDERSTREAM_PORT_KAFKA", 9092, "port of the local Kafka")
+    services_at: str | None = _set(
+        "ORDERSTREAM_SERVICES_AT",
+        None,
+        "where services reach one another, such as `http://{service}:{port}`; not set: here",
+    )
 
     kafka_bootstrap_servers: str | None = _set(
         "KAFKA_BOOTSTRAP_SERVERS", None, "Kafka to use; not set: a local one"
@@ -119,6 +131,20 @@ class Settings(BaseModel):
     partitions: int = _set(
         "ORDERSTREAM_PARTITIONS", 4, "partitions of a topic that is created", ge=1, le=1000
     )
+    replication: int | None = _set(
+        "ORDERSTREAM_REPLICATION",
+        None,
+        "copies of a topic that is created, from 3 on 2 must confirm; not set: 3 if there are as"
+        " many brokers",
+        ge=1,
+        le=9,
+    )
+    topic_settings: str = _set(
+        "ORDERSTREAM_TOPIC_SETTINGS",
+        "",
+        "settings of topics, as `TOPIC:NAME=VALUE` with blanks between them: NAME is Kafka's, or"
+        " `partitions`, and `*` is every topic; for those that are created, and `topics configure`",
+    )
     topic_order_created: TopicName = _set(
         "ORDERSTREAM_TOPIC_ORDER_CREATED", "order.created", "topic of accepted orders"
     )
@@ -151,6 +177,20 @@ class Settings(BaseModel):
         "ORDERSTREAM_TOPIC_DEAD_LETTERS_HANDLED",
         "dead-letters.handled",
         "topic that says which dead letters were redriven or discarded",
+    )
+
+    order_format: OrderFormat = _set(
+        "ORDERSTREAM_ORDER_FORMAT",
+        "orderstream",
+        "how orders are written to their topic; with any but ours, all of these are read",
+    )
+    topic_order_status: TopicName | None = _set(
+        "ORDERSTREAM_TOPIC_ORDER_STATUS",
+        None,
+        "topic of each order's status for programs of others; not set: none",
+    )
+    status_format: StatusFormat = _set(
+        "ORDERSTREAM_STATUS_FORMAT", "snake", "how it is written: order_id, orderId or OrderId"
     )
 
     topic_audit: TopicName = _set(
@@ -214,6 +254,9 @@ class Settings(BaseModel):
         SecretStr("log"),
         "how customers are told, comma-separated: `log`, and addresses of Apprise",
     )
+    notify_received: bool = _set(
+        "ORDERSTREAM_NOTIFY_RECEIVED", False, "tell customers that their order has come in, too"
+    )
     notify_email: Email | None = _set(
         "ORDERSTREAM_NOTIFY_EMAIL", None, "where mail goes of orders that name no e-mail address"
     )
@@ -255,6 +298,34 @@ class Settings(BaseModel):
         "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
     )
 
+    traces_exporter: Literal["none", "otlp"] = _set(
+        "OTEL_TRACES_EXPORTER", "none", "`otlp`: export traces; needs `orderstream[otel]`"
+    )
+    otel_sdk_disabled: bool = _set("OTEL_SDK_DISABLED", False, "no traces, whatever else is set")
+    otel_traces_sampler: str = _set(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        "which traces are recorded: `always_on`, `always_off`, `traceidratio`, or one of them with"
+        " `parentbased_` before it",
+    )
+    otel_traces_sampler_arg: str | None = _set(
+        "OTEL_TRACES_SAMPLER_ARG", None, "the ratio of `traceidratio`, 0 to 1; not set: 1"
+    )
+    otel_service_name: str | None = _set(
+        "OTEL_SERVICE_NAME", None, "name of the service in traces; not set: `orderstream-order` ..."
+    )
+    otel_resource_attributes: str | None = _set(
+        "OTEL_RESOURCE_ATTRIBUTES", None, "what else is said of it: `deployment.environment=eu,...`"
+    )
+    otel_endpoint: str | None = _set(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "collector that traces go to, over HTTP; not set: http://localhost:4318",
+    )
+    otel_headers: SecretStr | None = _set(
+        "OTEL_EXPORTER_OTLP_HEADERS", None, "headers for the collector: `authorization=...`"
+    )
+
     @classmethod
     def load(cls, mapping: Mapping[str, str]) -> "Settings":
         """Read the settings from environment-like names; an empty value counts as not set.
@@ -293,6 +364,8 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
+        if self.services_at is not None and not _is_for_each(self.services_at):
+            yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
         try:
             self.channels()
         except ConfigurationError as error:
@@ -307,6 +380,11 @@ class Settings(BaseModel):
                 "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
                 " secret` makes one)"
             )
+        if self.traces:  # Else they are other programs'.
+            if self.otel_traces_sampler not in _SAMPLERS:
+                yield f"OTEL_TRACES_SAMPLER: must be one of {', '.join(_SAMPLERS)}"
+            if self.traces_ratio is None:
+                yield "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1"
         if self.templates is not None and not self.templates.is_dir():
             yield f"ORDERSTREAM_TEMPLATES: there is no folder {self.templates}"
         if self.redis_url is not None:
@@ -324,6 +402,10 @@ class Settings(BaseModel):
         topics = (*self.topics.all(), self.topic_audit)
         if len(set(topics)) < len(topics):
             yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
+        try:
+            self.topics_wanted()
+        except ValueError as error:
+            yield f"ORDERSTREAM_TOPIC_SETTINGS: {error}"
         for name, path in (
             ("KAFKA_SSL_CA_LOCATION", self.kafka_ssl_ca_location),
             ("KAFKA_SSL_CERTIFICATE_LOCATION", self.kafka_ssl_certificate_location),
@@ -353,7 +435,41 @@ class Settings(BaseModel):
             self.topic_inventory_released,
             self.dead_letter_suffix,
             self.topic_dead_letters_handled,
+            self.order_format,
+            self.topic_order_status,
+            self.status_format,
         )
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are exported."""
+        return self.traces_exporter == "otlp" and not self.otel_sdk_disabled
+
+    @property
+    def traces_ratio(self) -> float | None:
+        """How many of the traces that begin here are recorded; None where that is no ratio."""
+        try:
+            ratio = float(self.otel_traces_sampler_arg or 1)
+        except ValueError:
+            return None
+        return ratio if 0 <= ratio <= 1 else None
+
+    def otel(self) -> dict[str, str]:
+        """Return the variables that OpenTelemetry reads itself, where they are set here."""
+        headers = self.otel_headers
+        found = {
+            "OTEL_SERVICE_NAME": self.otel_service_name,
+            "OTEL_RESOURCE_ATTRIBUTES": self.otel_resource_attributes,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.otel_endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": headers.get_secret_value() if headers else None,
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def topics_wanted(self, partitions: int | None = None) -> list[Wanted]:
+        """Return how each topic of the flow is to be."""
+        topics = self.topics
+        count = partitions or self.partitions
+        return wanted(topics.all(), self.topic_settings, count, topics.compacted)
 
     def channels(self) -> Named:
         """Return how customers are told. Raises ConfigurationError listing what is wrong."""
@@ -377,6 +493,8 @@ class Settings(BaseModel):
 
     def address(self, service: str) -> str:
         """Return the address to reach a service's HTTP API at; an IPv6 host is in brackets."""
+        if self.services_at is not None:
+            return self.services_at.format(service=service, port=self.port(service))
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port(service)}"
@@ -426,6 +544,18 @@ class Settings(BaseModel):
                 " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
             )
         return dsn
+
+
+def _is_for_each(template: str) -> bool:
+    """Tell whether this becomes the address of each service, and not the same for two."""
+    try:
+        known = {"order": 1, "view": 2}
+        found = {template.format(service=service, port=port) for service, port in known.items()}
+        return len(found) == 2 and all(
+            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname for url in found
+        )
+    except (ValueError, LookupError, AttributeError):
+        return False
 
 
 def _is_of_redis(url: str) -> bool:

@@ -65,6 +65,11 @@ Decoder = Callable[[Record], Any]
 Handler = Callable[[Batch, Connection], Sequence[Output]]
 
 
+def nothing_said(_record: Record) -> Sequence[Output]:
+    """Say nothing of a record that is put to the dead letters."""
+    return ()
+
+
 class Keeps(Enum):
     """Where a stage's offsets are committed, which is where its exactly-once comes from."""
 
@@ -92,6 +97,8 @@ class Stage:
     `retries` maps a topic to the topic for another try; a topic without one parks at once.
     `parks` are the topics whose unreadable records this stage puts to the dead letters; another
     stage that reads them too passes over those, so that each is parked once.
+    `gave_up` returns what is said of a record that is put to the dead letters, in the same
+    transaction.
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
     is, when its last batch had `busy_records`; in between, a part of it. `pairs` is for what it
     would rather handle together, and waits by the same rule.
@@ -103,6 +110,7 @@ class Stage:
     keeps: Keeps
     parks: frozenset[str] = frozenset()
     retries: Mapping[str, str] = field(default_factory=dict[str, str])
+    gave_up: Callable[[Record], Sequence[Output]] = nothing_said
     linger_s: tuple[float, float] = (0.0, 0.0)
     busy_records: int = 250
     pairs: Pairs | None = None

@@ -309,6 +309,9 @@ def web_app(
         redoc_url=None,
         dependencies=[Depends(_authorised)] if keys else [],
         responses=REFUSALS,
+        telemetry={
+            "tracing": False
+        },  # Ours are the spans (traced.py), not for each look at health.
     )
     describe_problems(app)
     app.add_middleware(_Gate, keys=keys)

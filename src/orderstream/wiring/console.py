@@ -21,9 +21,11 @@ from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
 from orderstream.runtime.server import WebServer, run
 from orderstream.runtime.settings import Settings
+from orderstream.runtime.traced import TracedApp
 from orderstream.runtime.web import ASGIApp, web_app
 from orderstream.wiring.replays import replay_held_back, replay_of
 from orderstream.wiring.setup import spare_garbage
+from orderstream.wiring.tracing import tracing
 
 MARKERS_LEFT = 2  # Offsets of a partition that may be but the ends of its last transactions.
 
@@ -61,7 +63,7 @@ def console_app(settings: Settings) -> ASGIApp:
         return None if sessions is None else sessions.any_key()
 
     sampler = Sampler(services, look, key, utc_now)
-    trail = Trail(kafka, settings.topic_audit, group, utc_now)
+    trail = Trail(kafka, settings.topic_audit, group, utc_now, settings.replication)
     preparing = Background(trail.create)
     running: list[asyncio.Task[None]] = []
     replays = Replays(
@@ -86,7 +88,7 @@ def console_app(settings: Settings) -> ASGIApp:
         GroupDesk(kafka, group, ours, replays, own),
         trail,
         sessions,
-        flow(topics),
+        flow(topics, settings.notify_received),
         settings.topic_audit,
     )
 
@@ -121,7 +123,10 @@ def console_app(settings: Settings) -> ASGIApp:
 
 def serve_console(settings: Settings) -> int:
     """Run the console until SIGTERM or SIGINT; return the exit code."""
-    server = WebServer(console_app(settings), settings.host, settings.port_console)
-    spare_garbage()
-    run(server.serve)
+    with tracing(settings, "console") as tracer:
+        app = console_app(settings)
+        served = app if tracer is None else TracedApp(app, tracer)
+        server = WebServer(served, settings.host, settings.port_console)
+        spare_garbage()
+        run(server.serve)
     return 0

@@ -11,22 +11,31 @@ from orderstream.runtime.loop import Loop
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.said import Said
 from orderstream.runtime.settings import Settings
+from orderstream.runtime.tracing import Tracer
 from orderstream.wiring.loops import kafka_loop, serve_loop
+from orderstream.wiring.setup import refuse_restored
+from orderstream.wiring.tracing import tracing
 
 
 def prepare_consumer(definition: Definition, settings: Settings) -> None:
     """Set up a consumer's topics and schema. Safe to repeat.
 
-    Raises Unavailable, and ConfigurationError for what is wrong with its tables.
+    Raises Unavailable, also for a database that was restored, and ConfigurationError for what is
+    wrong with its tables.
     """
     topics, group = settings.topics, settings.group(definition.name)
+    refuse_restored(settings)
     set_up(settings.dsn(), definition, topics, group)
     wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
-    Admin(settings.kafka()).create(wanted, settings.partitions)
+    Admin(settings.kafka()).create(wanted, settings.partitions, replicas=settings.replication)
 
 
 def consumer_loop(
-    definition: Definition, settings: Settings, database: Database, metrics: StageMetrics
+    definition: Definition,
+    settings: Settings,
+    database: Database,
+    metrics: StageMetrics,
+    tracer: Tracer | None = None,
 ) -> Loop:
     """Return the loop that runs a consumer against Kafka. Raises Unavailable."""
     group = settings.group(definition.name)
@@ -48,6 +57,7 @@ def consumer_loop(
         records_max=definition.batch,
         answered=before,
         said=said,
+        tracer=tracer,
     )
 
 
@@ -58,10 +68,13 @@ def serve_consumer(definition: Definition, settings: Settings, port: int) -> int
     """
     database = Database(settings.dsn(), definition.schema, settings.database_pool)
     metrics = StageMetrics(definition.name)
-    background = Background(
-        lambda: prepare_consumer(definition, settings),
-        lambda: consumer_loop(definition, settings, database, metrics),
-    )
-    code = serve_loop(definition.name, settings, port, database, background, metrics)
+    with tracing(settings, definition.name) as tracer:
+        background = Background(
+            lambda: prepare_consumer(definition, settings),
+            lambda: consumer_loop(definition, settings, database, metrics, tracer),
+        )
+        code = serve_loop(
+            definition.name, settings, port, database, background, metrics, tracer=tracer
+        )
     database.close()
     return code

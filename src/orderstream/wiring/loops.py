@@ -8,6 +8,7 @@ from orderstream.contract.errors import Unavailable
 from orderstream.runtime.admin import Reach
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
+from orderstream.runtime.broker import Sink
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
@@ -20,6 +21,8 @@ from orderstream.runtime.said import Said
 from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Stage
+from orderstream.runtime.traced import TracedApp
+from orderstream.runtime.tracing import BatchTracer, TracedSink, Tracer
 from orderstream.runtime.web import web_app
 from orderstream.wiring.setup import spare_garbage
 
@@ -37,8 +40,9 @@ def kafka_loop(
     answered: Answered | None = None,
     forgotten: Forgotten | None = None,
     said: Said | None = None,
+    tracer: Tracer | None = None,
 ) -> Loop:
-    """Return the loop that runs a stage against Kafka; the last four are what it remembers."""
+    """Return the loop that runs a stage against Kafka; `positions` to `said`: what it remembers."""
     group = settings.group(stage.name)
     source = KafkaSource(
         settings.kafka(),
@@ -48,11 +52,13 @@ def kafka_loop(
         offset_reset=offset_reset,
         starts=positions,
     )
+    sink: Sink = KafkaSink(settings.kafka(), f"{group}-{settings.worker}", source.generation)
+    batches = None if tracer is None else BatchTracer(tracer, group)
     return Loop(
         stage,
         group,
         source,
-        KafkaSink(settings.kafka(), f"{group}-{settings.worker}", source.generation),
+        sink if batches is None else TracedSink(sink, batches),
         database,
         clock=utc_now,
         policy=policy,
@@ -63,6 +69,7 @@ def kafka_loop(
         answered=answered,
         forgotten=forgotten,
         said=said,
+        tracer=batches,
     )
 
 
@@ -76,6 +83,7 @@ def serve_loop(
     routes: Sequence[APIRouter] = (),
     without: Mapping[str, Check] | None = None,
     ending: Ending | None = None,
+    tracer: Tracer | None = None,
 ) -> int:
     """Serve health, metrics and the routes beside a loop, until either ends."""
 
@@ -92,7 +100,8 @@ def serve_loop(
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=without)
     for some in routes:
         app.include_router(some)
-    server = WebServer(app, settings.host, port, ending)
+    served = app if tracer is None else TracedApp(app, tracer)
+    server = WebServer(served, settings.host, port, ending)
     spare_garbage()
     background.start(when_done=server.stop)
     run(server.serve)

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.notification.api import notice_routes
+from orderstream.notification.channel_traced import TracedChannel
 from orderstream.notification.channels import Channel, Defaults
 from orderstream.notification.configured import channels_of
 from orderstream.notification.dispatch import Dispatcher
@@ -15,6 +16,7 @@ from orderstream.runtime.channels import read_secrets
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.settings import Settings
+from orderstream.runtime.tracing import Tracer
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Sending:
         self.dispatcher.ask_to_stop()
 
 
-def sending(settings: Settings, database: Database) -> Sending:
+def sending(settings: Settings, database: Database, tracer: Tracer | None = None) -> Sending:
     """Return what sends messages. Raises ConfigurationError listing every channel at fault."""
     notices = PostgresNotices(database)
     templates = Templates(settings.templates)
@@ -55,6 +57,8 @@ def sending(settings: Settings, database: Database) -> Sending:
         faults += error.faults
     if faults:
         raise ConfigurationError(*faults)
+    if tracer is not None:
+        channels = [TracedChannel(channel, tracer) for channel in channels]
     dispatcher = Dispatcher(
         notices,
         channels,

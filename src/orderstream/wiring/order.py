@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from socket import gethostname
 
 from orderstream.dead_letters.api import dead_letter_routes
@@ -18,12 +19,13 @@ from orderstream.order_view.stage import view_reads
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.waiting import Waiting
 from orderstream.order_view.watching import Watching
-from orderstream.orders.api import OrdersApi
+from orderstream.orders.api import PATHS, OrdersApi
 from orderstream.orders.api_bulk import Bulk, bulk_routes
 from orderstream.orders.api_life import life_routes
 from orderstream.orders.changes_postgres import PostgresChanges
 from orderstream.orders.claims_hinted import HintedClaims
 from orderstream.orders.desk_bulk import BulkDesk
+from orderstream.orders.desk_traced import TracedBulkDesk
 from orderstream.orders.empties import Empties
 from orderstream.orders.life import Life, MaySweep
 from orderstream.orders.store import ClaimStore
@@ -38,15 +40,18 @@ from orderstream.runtime.server import Ending, WebServer, run
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 from orderstream.runtime.tail import Followed, between, follow
-from orderstream.runtime.web import web_app
+from orderstream.runtime.traced import TracedApp, TracedPublisher, traced_route
+from orderstream.runtime.tracing import Tracer, traced, untraced
+from orderstream.runtime.web import ASGIApp, web_app
 from orderstream.wiring.setup import dead_letters, hint_checks, hints_of, prepare, spare_garbage
+from orderstream.wiring.tracing import tracing
 
 FEED_READER = (sys.executable, "-m", "orderstream", "read-feed")
 SWEEP_LOCK_S = 5.0
 CLAIM_PATIENCE_S = 1.5  # With what Kafka may take, within the 5 s of spec.md section 3.
 
 
-def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
+def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersApi, Ending]:
     """Return the order service as an ASGI app, and what to call when it is about to end."""
     claims_database = Database(
         settings.dsn(), SCHEMAS["order"], settings.database_pool, CLAIM_PATIENCE_S
@@ -55,7 +60,8 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
     ttl = settings.reservation_ttl
     view = PostgresView(view_database, utc_now, ttl)
     waiting = Waiting(view)
-    publisher = Publisher(settings.kafka())
+    config = settings.kafka()
+    publisher = Publisher(config) if tracer is None else TracedPublisher(config, tracer)
     topics = list(view_reads(settings.topics, settings.group("inventory")))
     feed = Feed(topics, frames_of(FEED_READER))
     watching = Watching(view, topics)
@@ -73,16 +79,19 @@ def order_app(settings: Settings) -> tuple[OrdersApi, Ending]:
         view.overdue,
         ttl,
         _may_sweep(hints),
+        untraced if tracer is None else partial(traced, tracer, "expire reservations"),
     )
     keys = settings.keys()
     running: list[asyncio.Task[None]] = []
-    desk = BulkDesk(
+    bulk_desk = BulkDesk if tracer is None else partial(TracedBulkDesk, tracer=tracer)
+    desk = bulk_desk(
         claims,
         publisher,
         settings.topics.order_created,
         utc_now,
         settings.partitions,
         empties,
+        settings.topics.write_order,
     )
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
@@ -170,8 +179,14 @@ def read_feed(settings: Settings, begins: str | None, ends: str | None) -> None:
 
 def serve_order(settings: Settings) -> int:
     """Run the order service until SIGTERM or SIGINT; return the exit code."""
-    app, ending = order_app(settings)
-    server = WebServer(app, settings.host, settings.port_order, ending, app.direct)
-    spare_garbage()
-    run(server.serve)
+    with tracing(settings, "order") as tracer:
+        app, ending = order_app(settings, tracer)
+        served: ASGIApp = app
+        direct = app.direct
+        if tracer is not None:
+            served = TracedApp(app, tracer)
+            direct = traced_route(direct, tracer, PATHS[0])
+        server = WebServer(served, settings.host, settings.port_order, ending, direct)
+        spare_garbage()
+        run(server.serve)
     return 0

@@ -37,6 +37,11 @@ def replay_of(name: str, settings: Settings) -> Replay:
     )
 
 
+def own_replays(settings: Settings) -> dict[str, Replay]:
+    """Return the replays of all consumers of a user's own, by name. Raises Unavailable."""
+    return {name: _replay_of_own(own, settings) for name, own in own_consumers(settings).items()}
+
+
 def _replay_of_own(found: Registered, settings: Settings) -> Replay:
     return Replay(
         found.reads,

@@ -32,8 +32,10 @@ from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.server import Ending
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Stage
+from orderstream.runtime.tracing import Tracer
 from orderstream.wiring.loops import kafka_loop, serve_loop
 from orderstream.wiring.setup import hint_checks, hints_of, prepare
+from orderstream.wiring.tracing import tracing
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def stage_parts(
                 named.names,
                 topics,
                 decides,
+                settings.notify_received,
             )
             return _Parts(stage, None)  # Its routes know the channels, which only `serve` makes.
         case "analytics":
@@ -81,7 +84,13 @@ def stage_parts(
             raise KeyError(name)
 
 
-def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: StageMetrics) -> Loop:
+def stage_loop(
+    stage: Stage,
+    settings: Settings,
+    database: Database,
+    metrics: StageMetrics,
+    tracer: Tracer | None = None,
+) -> Loop:
     """Return the loop that runs a stage against Kafka."""
     positions = StoredPositions(database) if stage.keeps is Keeps.OFFSETS_IN_STORE else None
     return kafka_loop(
@@ -95,6 +104,7 @@ def stage_loop(stage: Stage, settings: Settings, database: Database, metrics: St
         positions=positions,
         answered=None if positions else Answered(database),
         forgotten=Forgotten(database),
+        tracer=tracer,
     )
 
 
@@ -103,6 +113,11 @@ def serve_stage(name: str, settings: Settings) -> int:
 
     1 when the stage had to stop because another incarnation took its place.
     """
+    with tracing(settings, name) as tracer:
+        return _serve(name, settings, tracer)
+
+
+def _serve(name: str, settings: Settings, tracer: Tracer | None) -> int:
     database = Database(settings.dsn(), SCHEMAS[name], settings.database_pool)
     hints = hints_of(settings) if name == "inventory" else None
     parts = stage_parts(name, settings, database, hints)
@@ -110,7 +125,7 @@ def serve_stage(name: str, settings: Settings) -> int:
     if name == "notification":
         from orderstream.wiring.notification import sending  # No other service loads templates.
 
-        beside = sending(settings, database)
+        beside = sending(settings, database, tracer)
     metrics = StageMetrics(parts.stage.name)
 
     def prepared() -> None:
@@ -118,7 +133,9 @@ def serve_stage(name: str, settings: Settings) -> int:
         if beside is not None:
             beside.dispatcher.start()
 
-    background = Background(prepared, lambda: stage_loop(parts.stage, settings, database, metrics))
+    background = Background(
+        prepared, lambda: stage_loop(parts.stage, settings, database, metrics, tracer)
+    )
     without = hint_checks(hints)
     routes = [parts.routes] if parts.routes is not None else []
     if beside is not None:
@@ -126,7 +143,9 @@ def serve_stage(name: str, settings: Settings) -> int:
         routes.append(beside.routes)
     port = settings.port(name)
     ending = parts.ending if beside is None else beside.ending
-    code = serve_loop(name, settings, port, database, background, metrics, routes, without, ending)
+    code = serve_loop(
+        name, settings, port, database, background, metrics, routes, without, ending, tracer
+    )
     if beside is not None:
         beside.dispatcher.stop()
     database.close()

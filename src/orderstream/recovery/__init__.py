@@ -1,0 +1,1 @@
+"""After a disaster: a database that was restored is given what only the log still knows."""
