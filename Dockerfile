@@ -12,7 +12,10 @@ RUN python -m pip --python /opt/orderstream/bin/python install --require-hashes 
     && python -m pip install --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+# Git, which tells the version elsewhere, is not in here: `./entrypoint.sh --build` gives it.
+ARG VERSION=0.0.0
+RUN SETUPTOOLS_SCM_PRETEND_VERSION="$VERSION" \
+    python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && python -m pip --python /opt/orderstream/bin/python install --no-deps --no-index dist/*.whl
 
 FROM base

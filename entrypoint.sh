@@ -81,6 +81,22 @@ make_secrets() {
     fi
 }
 
+# Of a release its tag, else the commit.
+version() {
+    local found
+    if found=$(git describe --tags --exact-match --match 'v*' 2>/dev/null); then
+        echo "${found#v}"
+    elif found=$(git rev-parse --short HEAD 2>/dev/null); then
+        echo "0.0.0+g$found"
+    else
+        echo 0.0.0
+    fi
+}
+
+build() {
+    "$engine" build --build-arg "VERSION=$(version)" --tag "$image" .
+}
+
 port_of() {
     local port
     port=$(value_of "$1")
@@ -88,7 +104,7 @@ port_of() {
 }
 
 up() {
-    "$engine" image inspect "$image" >/dev/null 2>&1 || "$engine" build --tag "$image" .
+    "$engine" image inspect "$image" >/dev/null 2>&1 || build
     make_secrets
     compose up --detach
     local order
@@ -149,7 +165,7 @@ done
 files=(--file "$base" ${elk:+--file "$elk"})
 
 case $action in
-    --build) "$engine" build --tag "$image" . ;;
+    --build) build ;;
     --up) up ;;
     --down) compose down ${volumes[@]+"${volumes[@]}"} ;;
     --logs) compose logs --follow --tail 100 ${service:+"$service"} ;;

@@ -22,6 +22,7 @@ NAMES = (
     "overload",
     "analytics",
     "console",
+    "metrics",
     "growth",
     "peers",
     "ceiling",

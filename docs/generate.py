@@ -24,14 +24,15 @@ from orderstream.order_view.api_feed import feed_routes
 from orderstream.orders.api import OrdersApi
 from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
 
 del commands  # Imported for its effect: it registers every subcommand.
 
 HERE = Path(__file__).parent
-NOTHING = cast("Any", None)  # Routes are described here, never called.
 EXAMPLE = HERE.parent / ".env.example"
+NOTHING = cast("Any", None)  # Routes are described here, never called.
 BEGIN = "<!-- From here on written by docs/generate.py -->\n"
 
 
@@ -138,6 +139,28 @@ def _default(option: Any) -> str:
     return "" if value in (None, False, "", []) or callable(value) else f"`{value}`"
 
 
+EXAMPLE_HEAD = """\
+# Every setting and its default; written by docs/generate.py. Copy it to `.env`, and take the # away
+# from what you change. The `orderstream` command reads `.env` in its working folder, the compose
+# files read the one beside them. There, addresses and worker numbers are set already, and
+# deploy/env/SERVICE.env is one service's own.
+
+# For the compose files alone; `./entrypoint.sh --up` makes passwords and API keys that are missing.
+# password of PostgreSQL's user orderstream: letters and digits, as it stands in an address
+#POSTGRES_PASSWORD=
+# password of Elasticsearch's user elastic, who signs in to Kibana (docker-compose-elk.yml)
+#ELASTIC_PASSWORD=
+# password that Kibana itself signs in to Elasticsearch with (docker-compose-elk.yml)
+#KIBANA_PASSWORD=
+# port of Kafka UI on this machine
+#KAFKA_UI_PORT=8081
+# port of Kibana on this machine
+#KIBANA_PORT=5601
+# name of the image that is built and run
+#ORDERSTREAM_IMAGE=orderstream:local
+"""
+
+
 # HTTP --------------------------------------------------------------------------------------
 
 
@@ -153,6 +176,7 @@ def openapi() -> dict[str, Any]:
                 feed_routes(NOTHING, NOTHING, NOTHING),
                 view_routes(NOTHING),
                 dead_letter_routes(NOTHING),
+                logger_routes(),
             ],
         ),
         "inventory": (settings.port_inventory, [stock_routes(NOTHING)]),
@@ -224,26 +248,6 @@ def decisions_part() -> str:
     return "\n".join(["| | |", "| --- | --- |", *rows]) + "\n"
 
 
-EXAMPLE_HEAD = """\
-# Every setting and its default; written by docs/generate.py. Copy it to `.env`, and take the # away
-# from what you change. The `orderstream` command reads `.env` in its working folder, the compose
-# files read the one beside them. There, addresses and worker numbers are set already, and
-# deploy/env/SERVICE.env is one service's own.
-
-# For the compose files alone; `./entrypoint.sh --up` makes passwords and API keys that are missing.
-# password of PostgreSQL's user orderstream: letters and digits, as it stands in an address
-#POSTGRES_PASSWORD=
-# password of Elasticsearch's user elastic, who signs in to Kibana (docker-compose-elk.yml)
-#ELASTIC_PASSWORD=
-# password that Kibana itself signs in to Elasticsearch with (docker-compose-elk.yml)
-#KIBANA_PASSWORD=
-# port of Kafka UI on this machine
-#KAFKA_UI_PORT=8081
-# port of Kibana on this machine
-#KIBANA_PORT=5601
-# name of the image that is built and run
-#ORDERSTREAM_IMAGE=orderstream:local
-"""
 PARTS: dict[str, Callable[[], str]] = {
     "settings.md": settings_part,
     "cli.md": cli_part,

@@ -10,7 +10,7 @@ from orderstream.flow import SCHEMAS, flow
 from orderstream.runtime.admin import Admin, Lag
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.settings import Settings
-from orderstream.runtime.stage import Positions
+from orderstream.runtime.stage import Partition, Positions
 
 DECIDES = "inventory"  # The service whose offsets are Kafka's, with its results.
 
@@ -59,12 +59,31 @@ def positions(reader: Reader, admin: Admin, connection: Connection) -> Positions
 def past_markers(lags: Sequence[Lag], reader: LogReader, near: int | None = None) -> list[Lag]:
     """Return the lags with those told apart of which only the ends of transactions are left.
 
-    With `near` no partition is looked at that is further behind: it costs a read of each.
+    They may be of several groups. With `near` no partition is looked at that is further behind: it
+    costs a read of each.
     """
-    looked = [lag for lag in lags if near is None or lag.behind <= near]
-    at = {(lag.topic, lag.partition): lag.committed or 0 for lag in looked}
-    unread = reader.unread(at, {(lag.topic, lag.partition): lag.end for lag in looked})
-    return [replace(lag, all_read=(lag.topic, lag.partition) in at.keys() - unread) for lag in lags]
+    ends = {(lag.topic, lag.partition): lag.end for lag in lags}
+    starts: dict[Partition, list[int]] = {}
+    for at, start in sorted(
+        {
+            ((lag.topic, lag.partition), lag.committed or 0)
+            for lag in lags
+            if near is None or lag.behind <= near
+        }
+    ):
+        starts.setdefault(at, []).append(start)
+    silent_from: Positions = {}
+    # From where the furthest behind stands; where that has a record, from where the next one does.
+    while starts:
+        first = {at: own[0] for at, own in starts.items()}
+        unread = reader.unread(first, {at: ends[at] for at in first})
+        silent_from |= {at: start for at, start in first.items() if at not in unread}
+        starts = {at: own[1:] for at, own in starts.items() if at in unread and own[1:]}
+    return [
+        replace(lag, all_read=silent is not None and (lag.committed or 0) >= silent)
+        for lag in lags
+        for silent in (silent_from.get((lag.topic, lag.partition)),)
+    ]
 
 
 def lags(

@@ -22,7 +22,9 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "chromium"], check=False, timeout=600)
+        # Another test may be installing something, too.
+        install = ["apt-get", "-oDPkg::Lock::Timeout=500", "install", "-y", "-q", "chromium"]
+        subprocess.run(install, check=False, timeout=600)
         if found := shutil.which("chromium"):
             return found
     if os.environ.get("CI") == "true":

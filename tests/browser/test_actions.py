@@ -73,6 +73,19 @@ class TestOrders:
         page.get_by_role("button", name="Search").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Order {order_id}")
 
+    def test_are_sorted_by_the_server(self, house: Installation, page: Page) -> None:
+        order_id = placed(house)
+        page.goto("/#/orders")
+        first = page.get_by_role("table").locator("tbody tr").first
+        expect(first).to_contain_text(str(order_id))
+        for sort in ("oldest first", "slowest decision first"):
+            page.get_by_label("sorted").select_option(sort)
+            page.get_by_role("button", name="Search").click()
+            expect(page.locator(".head p", has_text=sort)).to_be_visible()
+        slowest = f"{house.url('order')}/api/orders?sort=-took&limit=1"
+        expected = house.http.get(slowest).json()["orders"][0]["orderId"]
+        expect(first.get_by_role("link", name=str(expected), exact=True)).to_be_visible()
+
     def test_a_new_one_comes_by_itself(self, house: Installation, page: Page) -> None:
         page.goto("/#/orders")
         expect(page.get_by_role("table")).to_be_visible()
@@ -181,6 +194,20 @@ class TestDeadLetters:
         dialog(page, "Discard them")
         expect(page.get_by_text("No dead letter fits")).to_be_visible()
         assert house.page(ids[0])["status"] == "FAILED"  # pyright: ignore[reportOptionalSubscript]
+
+    def test_those_of_one_cause_are_redriven_together(
+        self, house: Installation, page: Page
+    ) -> None:
+        ids = [placed(house, "FAIL") for _ in range(2)]
+        cause = page.get_by_label("DrillFailure: order ... asks for the drill SKU FAIL (2)")
+        page.goto("/#/dead-letters")
+        expect(cause).to_be_visible()
+        cause.get_by_role("button", name="Redrive").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Redrive 2 dead letters?")
+        dialog(page, "Redrive them")
+        expect(page.locator(".toast", has_text="2 redriven.")).to_be_visible()
+        row = page.get_by_role("row", name=str(ids[0]))  # It fails again: the drill is still on.
+        expect(row.get_by_role("cell", name="2", exact=True)).to_be_visible()
 
 
 class TestTopics:

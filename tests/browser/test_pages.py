@@ -1,5 +1,6 @@
 """Every page, at both widths: it is there, it is whole, and everybody can use it."""
 
+import re
 from typing import Any
 
 import pytest
@@ -102,6 +103,13 @@ def test_the_overview_moves_by_itself(house: Installation, open_page: Open) -> N
         return accepted.inner_text() != "0"
 
     until(moves, what="the overview shows that orders come")
+
+
+def test_topics_have_their_size_on_disk(house: Installation, open_page: Open) -> None:
+    page = open_page(house.url("console"))
+    page.goto("/#/topics")
+    row = page.get_by_role("row", name="order.created 4")
+    expect(row.get_by_role("cell").last).to_have_text(re.compile(r"^[\d,.]+ [KM]?i?B$"))
 
 
 def test_keys_lead_everywhere(house: Installation, open_page: Open) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from contextlib import aclosing, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer
 
+from orderstream.console.cluster import Cluster
 from orderstream.console.groups import GroupDesk, Replays, UnknownGroup, Unsuitable
 from orderstream.console.topics import TopicDesk, UnknownTopic, Wanted
 from orderstream.console.trail import Trail
@@ -28,6 +30,12 @@ def config(kafka: str) -> dict[str, Any]:
 
 
 @pytest.fixture
+def cluster(config: dict[str, Any]) -> Iterator[Cluster]:
+    with closing(Cluster(config)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def topic(config: dict[str, Any]) -> str:
     name = f"console-{next(_numbers)}"
     Admin(config).create([name], PARTITIONS)
@@ -35,8 +43,8 @@ def topic(config: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def desk(config: dict[str, Any]) -> TopicDesk:
-    return TopicDesk(config, "test-console")
+def desk(config: dict[str, Any], cluster: Cluster) -> TopicDesk:
+    return TopicDesk(config, "test-console", cluster)
 
 
 def filled(desk: TopicDesk, topic: str, count: int) -> None:
@@ -129,7 +137,10 @@ def test_a_topic_shows_its_partitions_and_settings(desk: TopicDesk, topic: str) 
     assert all(p["inSync"] == p["replicas"] for p in shown["partitions"])
     own = {entry["name"]: entry["value"] for entry in shown["config"] if entry["own"]}
     assert own["min.insync.replicas"] == "1"
-    assert topic in {one["name"] for one in desk.every()}
+    assert all(p["bytes"] >= p["end"] * len('{"n":0}') for p in shown["partitions"])
+    (listed,) = [one for one in desk.every() if one["name"] == topic]
+    assert (listed["partitions"], listed["records"]) == (PARTITIONS, 3)
+    assert listed["bytes"] == sum(p["bytes"] for p in shown["partitions"])
 
 
 PLAN = Plan((Move("order.created", 0, 9, 0),), rebuild=True, cut=())
@@ -141,13 +152,17 @@ class TestGroups:
         return []
 
     @pytest.fixture
-    def groups(self, config: dict[str, Any], replayed: list[tuple[str, Target]]) -> GroupDesk:
+    def groups(
+        self, config: dict[str, Any], cluster: Cluster, replayed: list[tuple[str, Target]]
+    ) -> Iterator[GroupDesk]:
         def run(service: str, target: Target) -> Plan:
             replayed.append((service, target))
             return PLAN
 
         replays = Replays(lambda _service, _target: PLAN, run)
-        return GroupDesk(config, "test-console", {"ours-view": "view"}, replays)
+        ours = {"ours-view": "view"}
+        with closing(GroupDesk(config, "test-console", ours, replays, cluster)) as desk:
+            yield desk
 
     @pytest.fixture
     def group(self, config: dict[str, Any], desk: TopicDesk, topic: str) -> str:
@@ -243,11 +258,11 @@ class TestTheTrail:
         settings = {c["name"]: c["value"] for c in Admin(config).config_of(topic)}
         assert settings["retention.ms"] == "-1"
 
-    def test_passes_over_what_others_wrote(self, config: dict[str, Any]) -> None:
+    def test_passes_over_what_others_wrote(self, config: dict[str, Any], desk: TopicDesk) -> None:
         topic = f"audit-{next(_numbers)}"
         trail = Trail(config, topic, "test-console", utc_now)
         trail.create()
         for stray in (b"\xff no JSON", b"{}", b"[]", b'{"who":1}'):
-            TopicDesk(config, "test-console").produce(topic, None, stray, [], None)
+            desk.produce(topic, None, stray, [], None)
         trail.begin("boss", "cancel", "order")
         assert [entry["who"] for entry in trail.newest(10)] == ["boss"]

@@ -292,6 +292,7 @@ class TestRedpanda:
             assert topology.place()["status"] == "CONFIRMED"
 
 
+@pytest.mark.chaos  # Three brokers and ten services take half a minute of two cores.
 class TestCluster:
     def test_an_order_is_confirmed_and_every_topic_has_three_copies(
         self, read: Reading, ready: Checkout, template_dsn: str, tmp_path: Path

@@ -17,7 +17,7 @@ from tests.containers.compose import ELK, PLAIN
 from tests.containers.image import TOP
 
 FOLDER = TOP / "deploy" / "elk"
-FIELD = re.compile(r"\b(?:log|service|labels|trace|error|order)\.\w+|@timestamp\b")
+FIELD = re.compile(r"\b(?:log|service|labels|trace|error|orderstream)\.\w+|@timestamp\b")
 
 
 class _Servers(http.server.BaseHTTPRequestHandler):
@@ -111,9 +111,9 @@ def saved_objects() -> list[dict[str, Any]]:
 def logged() -> set[str]:
     """Return the names of what a service logs as ECS JSON."""
     script = (
-        "from orderstream.runtime.observe import configure_logs; import structlog;"
+        "from orderstream.runtime.logs import configure_logs; import structlog;"
         "configure_logs('order', 'INFO', human=False);"
-        "structlog.get_logger('x').info('said', order_id='1')"
+        "structlog.get_logger('orderstream.x').info('said', order_id='1')"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
@@ -147,7 +147,7 @@ class TestSavedObjects:
         (view,) = (one for one in saved_objects() if one["type"] == "index-pattern")
         assert re.fullmatch(view["attributes"]["title"].replace("*", ".*"), index)
         used = set(FIELD.findall((FOLDER / "kibana.ndjson").read_text("utf-8")))
-        assert {"@timestamp", "log.level", "service.name", "labels.order_id"} <= used
+        assert {"@timestamp", "log.level", "service.name", "orderstream.order_id"} <= used
         assert used - {"trace.id"} <= logged()  # Only where there is a trace.
 
 

@@ -73,7 +73,7 @@ class TestUp:
         assert done.returncode == 0, done.stderr
         assert checkout.asked == [
             "docker image inspect orderstream:local",
-            "docker build --tag orderstream:local .",
+            "docker build --build-arg VERSION=0.0.0 --tag orderstream:local .",
             "docker run --rm orderstream:local keys new desk --role operator",
             f"docker compose {ONE} up --detach",
         ]
@@ -103,7 +103,7 @@ class TestOthers:
     @pytest.mark.parametrize(
         ("arguments", "asked"),
         [
-            ("--build", "docker build --tag orderstream:local ."),
+            ("--build", "docker build --build-arg VERSION=0.0.0 --tag orderstream:local ."),
             ("--down", f"docker compose {ONE} down"),
             ("--down --volumes", f"docker compose {ONE} down --volumes"),
             ("--logs", f"docker compose {ONE} logs --follow --tail 100"),
@@ -129,11 +129,13 @@ class TestOthers:
     def test_builds_the_image_that_env_names(self, checkout: Checkout) -> None:
         (checkout.folder / ".env").write_text("ORDERSTREAM_IMAGE=shop:1\n")
         assert checkout.run("--build").returncode == 0
-        assert checkout.asked == ["docker build --tag shop:1 ."]
+        assert checkout.asked == ["docker build --build-arg VERSION=0.0.0 --tag shop:1 ."]
 
     def test_takes_another_engine(self, checkout: Checkout) -> None:
         assert checkout.run("--build", ENGINE="podman").returncode == 0
-        assert checkout.asked == ["podman build --tag orderstream:local ."]
+        assert checkout.asked == [
+            "podman build --build-arg VERSION=0.0.0 --tag orderstream:local ."
+        ]
 
     def test_says_what_there_is(self, checkout: Checkout) -> None:
         done = checkout.run("--help")

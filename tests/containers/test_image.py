@@ -54,7 +54,7 @@ class TestDockerfile:
         text = DOCKERFILE.read_text("utf-8")
         words = {word for word, _ in instructions()}
         assert words <= {
-            *("FROM", "WORKDIR", "ENV", "RUN", "COPY", "LABEL"),
+            *("FROM", "WORKDIR", "ARG", "ENV", "RUN", "COPY", "LABEL"),
             *("USER", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"),
         }
         assert "://" not in text

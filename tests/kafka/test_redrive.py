@@ -9,13 +9,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from orderstream.contract.errors import OrderstreamError, OutcomeUnknown, TransactionAborted
 from orderstream.dead_letters.desk import Change, DeadLetters, Found, Nowhere, Unknown
+from orderstream.dead_letters.ledger import Ledger, Spot
 from orderstream.dead_letters.rules import Place, Wanted, edited
 from orderstream.runtime.broker_kafka import KafkaSink
 from orderstream.runtime.settings import Settings
-from orderstream.runtime.stage import Output
+from orderstream.runtime.stage import Output, Record
 from orderstream.wiring.setup import dead_letters
 from tests.conftest import SettingsOf
 from tests.kafka.topics import create, decided, headers_of, keys, put, read
@@ -264,3 +267,73 @@ class TestWithInventory:
         value = edited(second.letter.value, [("items[0].sku", "MUG")])
         desk_of(settings).handle([second.letter], Change("ann", value=value))
         assert until(lambda: decided(settings), what="it is decided") == ["1"]
+
+
+class TestTheLedger:
+    def test_lists_the_newest_first_page_by_page(self, settings: Settings) -> None:
+        put(settings, *(springs(settings, number) for number in range(7)))
+        ledger = desk_of(settings).ledger
+        pages: list[list[str]] = []
+        before: Spot | None = None
+        while found := ledger.newest(Wanted(), None, 3, handled=False, before=before):
+            pages.append([one.letter.order or "" for one in found])
+            before = found[-1].spot
+        assert [len(page) for page in pages] == [3, 3, 1]
+        spots = [one.spot for one in ledger.newest(Wanted(), None, 9, handled=False, before=None)]
+        assert spots == sorted(spots, reverse=True)
+        assert sorted(order for page in pages for order in page) == list("0123456")
+
+    def test_reads_on_from_where_it_stood(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[int] = []
+        take = Ledger._take  # pyright: ignore[reportPrivateUsage] - what it reads is its promise
+
+        def counted(ledger: Ledger, record: Record) -> None:
+            read.append(1)
+            take(ledger, record)
+
+        monkeypatch.setattr(Ledger, "_take", counted)
+        desk = desk_of(settings)
+        put(settings, springs(settings, 1), springs(settings, 2))
+        assert [one.number for one in desk.ledger.causes(Wanted(), None, handled=False)] == [2]
+        assert len(read) == 2
+        desk.ledger.causes(Wanted(), None, handled=False)
+        assert len(read) == 2
+        put(settings, springs(settings, 3))
+        assert [one.number for one in desk.ledger.causes(Wanted(), None, handled=False)] == [3]
+        assert len(read) == 3
+
+    def test_knows_at_once_what_another_did(self, settings: Settings) -> None:
+        put(settings, *(springs(settings, number) for number in range(3)))
+        mine, other = desk_of(settings), desk_of(settings)
+        assert len(mine.ledger.oldest(Wanted(), None, 9)) == 3
+        other.handle(other.read(other.ledger.oldest(Wanted(order="1"), None, 9)), BY)
+        (one,) = mine.ledger.newest(Wanted(order="1"), None, 9, handled=True, before=None)
+        assert one.handled is not None
+        assert one.handled.by == BY.by
+        assert mine.ledger.newest(Wanted(order="1"), None, 9, handled=False, before=None) == []
+        assert len(mine.ledger.oldest(Wanted(), None, 9)) == 2
+
+    def test_tells_causes_apart_and_finds_by_them(self, settings: Settings) -> None:
+        slow = ("kafka_dlt-exception-message", b"order 5 took 30017 ms")
+        letters = [springs(settings, number) for number in (3, 4)]
+        letters += [letter._replace(headers=[*letter.headers, slow]) for letter in letters[:1]]
+        put(settings, *letters)
+        ledger = desk_of(settings).ledger
+        found = {one.cause: one.number for one in ledger.causes(Wanted(), None, handled=False)}
+        late = "IllegalStateException: order 5 took ... ms"
+        assert found == {"IllegalStateException: boom": 2, late: 1}
+        assert len(ledger.oldest(Wanted(cause=late), None, 9)) == 1
+        assert desk_of(settings).read(ledger.oldest(Wanted(), None, 9))[0].value is not None
+
+    def test_lets_go_of_what_kafka_deleted(self, settings: Settings) -> None:
+        put(settings, *(springs(settings, number) for number in range(4)))
+        desk = desk_of(settings)
+        places = desk.ledger.oldest(Wanted(), None, 9)
+        partition = places[0].partition
+        gone = [place for place in places if place.partition == partition][:1]
+        end = TopicPartition(gone[0].topic, partition, gone[0].offset + 1)
+        client = AdminClient({"bootstrap.servers": str(settings.kafka_bootstrap_servers)})
+        client.delete_records([end])[end].result()
+        assert desk.ledger.oldest(Wanted(), None, 9) == [p for p in places if p not in gone]

@@ -32,7 +32,12 @@ def handle(headers: Headers, body: bytes, answer: Answer) -> None:
 
 
 ROUTE = DirectRoute(
-    frozenset({b"/direct"}), handle, 100, 0.5, lambda answer: answer(413, [], b"too large")
+    "/orders",
+    frozenset({b"/direct"}),
+    handle,
+    100,
+    0.5,
+    lambda answer: answer(413, [], b"too large"),
 )
 
 

@@ -112,6 +112,18 @@ class TestRead:
         said = letter(fault("kafka_dlt-exception-", "order 7 asks for FAIL"))
         assert said.pattern == "order ... asks for FAIL"
 
+    @pytest.mark.parametrize(
+        ("said", "cause"),
+        [
+            ("order 7: 7 of MUG", "order ...: ... of MUG"),
+            ("after 27017 ms in A7", "after ... ms in A7"),
+            ("no more", "no more"),
+        ],
+    )
+    def test_a_cause_has_neither_the_order_nor_long_numbers(self, said: str, cause: str) -> None:
+        found = letter(fault("kafka_dlt-exception-", said)).cause
+        assert found == f"IllegalStateException: {cause}"
+
 
 class TestHeaderValue:
     @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Kafka by password and certificate, PostgreSQL by TLS: every client gets in, and none without."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from orderstream.console.cluster import Cluster
 from orderstream.contract.errors import ConfigurationError, Unavailable
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.database import Database
@@ -30,6 +32,8 @@ class TestKafka:
         put(settings, an_order(("MUG", 1)))
         assert len(read(settings, settings.topics.order_created)) == 1
         Reach(settings.kafka()).check()
+        with closing(Cluster(settings.kafka())) as cluster:
+            assert sum(cluster.sizes([settings.topics.order_created]).values()) > 0
 
     def test_knows_sha_512_too(self, secure_kafka: SecureKafka) -> None:
         given = secure_kafka.settings("scram", KAFKA_SASL_MECHANISM="SCRAM-SHA-512")

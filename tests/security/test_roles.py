@@ -22,6 +22,7 @@ from orderstream.orders.api_bulk import bulk_routes
 from orderstream.orders.api_life import life_routes
 from orderstream.runtime.access import roles_of
 from orderstream.runtime.keys import OPEN, ROLES, Keys, Role, new_key
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.web import web_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -37,11 +38,13 @@ ROUTES = (
     stock_routes(NOTHING),
     notice_routes(NOTHING, {}, NOTHING, NOTHING),
     analytics_routes(NOTHING, NOTHING, NOTHING),
+    logger_routes(),
 )
 BODIES: dict[str, Any] = {
     "/api/stock/{sku:path}": {"onHand": 1},
     "/api/stock/{sku:path}/adjust": {"change": 1},
     "/api/dead-letters/{place}/discard": {"note": "x"},
+    "/api/loggers/{name}": {"level": None},
 }
 
 

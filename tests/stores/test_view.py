@@ -2,7 +2,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import permutations
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from orderstream.contract.events import InventoryRejected, InventoryReserved, OrderCreated
 from orderstream.order_view import store_postgres
+from orderstream.order_view.api import decode_cursor, encode_cursor
 from orderstream.order_view.rules import Failed, Seen, Status, fold
-from orderstream.order_view.store import Query
+from orderstream.order_view.store import Place, Query, Sort, TooMany
 from orderstream.order_view.store_postgres import PostgresView
 from orderstream.order_view.timeline import read_timeline
 from orderstream.runtime.database import Database
@@ -284,15 +285,80 @@ class TestFind:
         ids = [f"order-{number:02}" for number in range(11)]
         fold_in(database, [seen(an_order(order_id=order)) for order in ids])
         pages: list[list[str]] = []
-        before: tuple[datetime, str] | None = None
-        while found := view.find(Query(before=before, limit=4)):
+        before: Place | None = None
+        while found := view.find(Query(behind=before, limit=4)):
             pages.append([str(page.shown["orderId"]) for page in found])
             before = found[-1].place
         assert [len(page) for page in pages] == [4, 4, 3]
         assert sorted(order for page in pages for order in page) == ids
 
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ({"sort": "created"}, [0, 1, 2, 3, 4, 5]),
+            ({"sort": "created", "status": Status.PENDING}, [0, 4, 5]),
+            ({"sort": "created", "sku": "MUG"}, [1, 3, 5]),
+            ({"sort": "created", "user_id": "42", "limit": 2}, [0, 1]),
+        ],
+    )
+    def test_the_oldest_first(
+        self, view: PostgresView, query: dict[str, Any], expected: list[int]
+    ) -> None:
+        assert shown(view, **query) == expected
+
     def test_a_list_has_no_timelines(self, view: PostgresView) -> None:
         assert all("timeline" not in found.shown for found in view.find(Query()))
+
+
+class TestSortedByWhatHasNoIndex:
+    TOOK_S = (5, 1, 9, 1, 3)  # Order 0 was decided after 5 s, order 1, placed a minute later, ...
+
+    @pytest.fixture(autouse=True)
+    def _orders(self, database: Database) -> None:
+        for n, took in enumerate(self.TOOK_S):
+            order = an_order(("MUG" if n % 2 else "CAP", 1), order_id=n, at=self.at(n))
+            decided = reserved(order, at=self.at(n) + timedelta(seconds=took))
+            fold_in(database, [seen(order, n), seen(decided, n)])
+        fold_in(database, [seen(an_order(order_id=99), 99)])  # Still open.
+
+    def at(self, n: int) -> datetime:
+        return NOON + timedelta(minutes=n % 3)
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ({"sort": "-took"}, [2, 0, 4, 3, 1]),
+            ({"sort": "took"}, [1, 3, 4, 0, 2]),
+            ({"sort": "-decided"}, [2, 4, 1, 0, 3]),
+            ({"sort": "decided"}, [3, 0, 1, 4, 2]),
+            ({"sort": "-took", "sku": "MUG"}, [3, 1]),
+            ({"sort": "-took", "status": Status.PENDING}, []),
+            ({"sort": "took", "since": NOON + timedelta(minutes=1)}, [1, 4, 2]),
+        ],
+    )
+    def test_only_decided_orders_are(
+        self, view: PostgresView, query: dict[str, Any], expected: list[int]
+    ) -> None:
+        assert shown(view, **query) == expected
+
+    @pytest.mark.parametrize("sort", get_args(Sort))
+    def test_pages_miss_and_repeat_nothing(self, view: PostgresView, sort: Sort) -> None:
+        whole = shown(view, sort=sort)
+        pages: list[object] = []
+        behind: Place | None = None
+        while found := view.find(Query(sort=sort, behind=behind, limit=2)):
+            pages += [page.shown["orderId"] for page in found]
+            behind = decode_cursor(encode_cursor(found[-1].place), sort)
+        assert pages == whole
+
+    def test_too_many_are_refused_whatever_their_sku(
+        self, view: PostgresView, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_postgres, "SORTED_MAX", 5)
+        for query in ({}, {"sku": "MUG"}, {"sku": "NOPE"}):
+            with pytest.raises(TooMany):
+                shown(view, sort="-took", **query)
+        assert len(shown(view, sort="-took", since=NOON + timedelta(minutes=1))) == 3
 
 
 class TestAnOrderPutBackWithOtherItems:

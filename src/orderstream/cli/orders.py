@@ -256,17 +256,21 @@ def list_orders(
     until: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="Up to this time, itself excluded.")
     ] = None,
+    sort: Annotated[
+        str, typer.Option(help="created, took or decided; with a - before it the other way round.")
+    ] = "-created",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     everything: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List orders, newest first; the parts given must all fit."""
+    """List orders, newest first unless sorted otherwise; the parts given must all fit."""
     fits = {
         "status": status,
         "userId": user,
         "sku": sku,
         "from": parse_time(since, "--from"),
         "to": parse_time(until, "--to"),
+        "sort": sort,
     }
     with api_of("order", settings.load()) as api:
         found = find(api, fits, None if everything else limit)

@@ -271,13 +271,18 @@ def key_headers(settings: "Settings") -> dict[str, str]:
 
 
 @contextmanager
-def api_of(service: str, settings: "Settings", timeout_s: float = HTTP_TIMEOUT_S) -> Generator[Api]:
-    """Give a service's HTTP API at the address that the settings say."""
+def api_of(
+    service: str,
+    settings: "Settings",
+    timeout_s: float = HTTP_TIMEOUT_S,
+    at: str | None = None,
+) -> Generator[Api]:
+    """Give a service's HTTP API at this address, or else at that which the settings say."""
     import httpx
 
     # A proxy in the environment is for the world outside, not for this machine's own services.
     with httpx.Client(
-        base_url=settings.address(service),
+        base_url=at or settings.address(service),
         timeout=timeout_s,
         trust_env=False,
         headers=key_headers(settings),

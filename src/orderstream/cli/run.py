@@ -61,14 +61,16 @@ def run(
     current = settings.load_resolved()
 
     from orderstream.local.processes import free_port
-    from orderstream.runtime.observe import configure_logs
+    from orderstream.runtime.logs import configure_logs
+    from orderstream.runtime.observe import present
     from orderstream.wiring.consumers import serve_consumer
 
     if port is None:
         port = free_port(PORT_FIRST)
     elif free_port(port) != port:
         raise ConfigurationError(f"--port {port}: it is taken on this machine; choose another")
-    configure_logs(definition.name, current.log_level)
+    configure_logs(definition.name, current.log_level, repeats_max=current.log_repeats)
+    present(definition.name, current.worker)
     hint(f"{definition.name}: health and metrics on http://{current.host}:{port}")
     sys.exit(serve_consumer(definition, current, port))
 

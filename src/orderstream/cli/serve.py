@@ -24,10 +24,12 @@ class Service(StrEnum):
 @app.command()
 def serve(service: Annotated[Service, typer.Argument(help="Which one.")]) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
-    from orderstream.runtime.observe import configure_logs
+    from orderstream.runtime.logs import configure_logs
+    from orderstream.runtime.observe import present
 
     current = settings.load_resolved()
-    configure_logs(service, current.log_level)
+    configure_logs(service, current.log_level, repeats_max=current.log_repeats)
+    present(service, current.worker)
     # Each loads its own part of the wiring alone: what a service does not load costs no memory.
     match service:
         case Service.ORDER:
@@ -50,9 +52,14 @@ def read_feed(
     ends: Annotated[str | None, typer.Option(help="Up to this id; for ever.")] = None,
 ) -> None:
     """Read the log for those who listen to all events; the order service starts this."""
-    from orderstream.runtime.observe import configure_logs
+    from orderstream.runtime.logs import configure_logs
     from orderstream.wiring.order import read_feed as read
 
     current = settings.load_resolved()
-    configure_logs("order", current.log_level, human=sys.stderr.isatty())
+    configure_logs(
+        "order",
+        current.log_level,
+        repeats_max=current.log_repeats,
+        out=sys.stderr,  # The other has what is read.
+    )
     read(current, begins, ends)

@@ -97,7 +97,7 @@ def everything(
     from orderstream.local.holding import is_held_back
     from orderstream.local.processes import free_port
     from orderstream.local.supervisor import Supervisor
-    from orderstream.runtime.observe import configure_logs
+    from orderstream.runtime.logs import configure_logs
     from orderstream.wiring.setup import load_demo_catalogue, prepare
 
     configure_logs("up", "WARNING", human=True)
@@ -387,11 +387,17 @@ def readable(line: str) -> str:
         message = entry.pop("message")
     except (ValueError, KeyError, TypeError, AttributeError):
         return line
-    labels = " ".join(f"{name}={value}" for name, value in entry.get("labels", {}).items())
-    mark = "" if level == "info" else f"{level.upper()} "
+    labels = [f"{name}={value}" for name, value in entry.get("labels", {}).items()]
+    mark, where = "", ""
+    if level != "info":  # What went well is told by the message.
+        mark = f"{level.upper()} "
+        if (order_id := entry.get("orderstream.order_id")) is not None:
+            labels.insert(0, f"order={order_id}")
+        if (topic := entry.get("kafka.topic")) is not None:
+            where = f" at {topic}[{entry.get('kafka.partition')}]@{entry.get('kafka.offset')}"
     stack = entry.get("error.stack_trace")
     cause = f" ({stack.strip().splitlines()[-1]})" if stack else ""
-    return f"{at} {mark}{message}{cause} {labels}".rstrip()
+    return f"{at} {mark}{message}{where}{cause} {' '.join(labels)}".rstrip()
 
 
 def greet(running: Running) -> None:

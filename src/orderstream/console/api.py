@@ -29,7 +29,7 @@ from orderstream.runtime.web import Problem, csv_line, json_response, read_body
 STATIC = Path(__file__).parent / "static"
 BODY_MAX = 16 << 20  # As much as inventory takes of a CSV.
 PAGE = 500  # Orders of one page of an export.
-FILTERS = ("status", "userId", "sku", "from", "to")
+FILTERS = ("status", "userId", "sku", "from", "to", "sort")
 NOBODY = "anybody"  # Who it was where no API keys are set.
 # Everything comes from here: no inline script or style, no other host, no frame around it.
 POLICY = (

@@ -1,18 +1,22 @@
 """Consumer groups: who is in them, how far they are, and where they shall read on."""
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from typing import Any
 
-from orderstream.contract.errors import Malformed, OrderstreamError
+from orderstream.console.cluster import Cluster
+from orderstream.contract.errors import Malformed, OrderstreamError, Unavailable
 from orderstream.readers import past_markers
 from orderstream.runtime.admin import Admin, Lag
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.replay import Plan, Target
 from orderstream.runtime.stage import Positions
 
+MARKERS_NEAR = 2  # Offsets that a list looks at for being but the ends of transactions.
 _GOAL = re.compile(r"beginning|end|\d{1,18}|@\d{1,15}|[+-]\d{1,18}")
 
 
@@ -45,51 +49,97 @@ class GroupDesk:
         group: str,
         services: Mapping[str, str],
         replays: Replays,
+        cluster: Cluster,
         own: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """`services` are ours by their group, `own` the consumers of a user's own."""
-        self._config = dict(config)
-        self._group = group
         self._services = dict(services)
         self._replays = replays
         self._own = own
-        self._admin = Admin(self._config)
+        self._admin = Admin(dict(config))
+        self._cluster = cluster
+        self._new_log = partial(LogReader, config, group)
+        self._log: LogReader | None = None
+        self._one_at_a_time = Lock()  # Of those who ask the log.
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._log is not None:
+            self._log.close()
 
     def every(self) -> list[dict[str, Any]]:
         """Return every group with its state, members and lag in all."""
-        own = self._own()
-        with closing(LogReader(self._config, self._group)) as log:
-            return [self._in_short(name, log, own) for name in sorted(self._admin.groups())]
-
-    def _in_short(self, name: str, log: LogReader, own: Mapping[str, str]) -> dict[str, Any]:
-        group: dict[str, Any]
-        try:
-            group = self._shown(name, log, own)
-        except OrderstreamError as error:  # One that we may not see hides no other.
-            group = {"group": name, "service": None, "own": False, "state": str(error)}
-            group |= {"members": [], "partitions": []}
-        return {
-            "group": group["group"],
-            "service": group["service"],
-            "own": group["own"],
-            "state": group["state"],
-            "members": len(group["members"]),
-            "topics": sorted({one["topic"] for one in group["partitions"]}),
-            "behind": sum(one["behind"] for one in group["partitions"]),
-        }
+        return [
+            {
+                "group": group["group"],
+                "service": group["service"],
+                "own": group["own"],
+                "state": group["state"],
+                "members": len(group["members"]),
+                "topics": sorted({one["topic"] for one in group["partitions"]}),
+                "behind": sum(one["behind"] for one in group["partitions"]),
+            }
+            for group in self._shown(sorted(self._admin.groups()), MARKERS_NEAR)
+        ]
 
     def show(self, group: str) -> dict[str, Any]:
         """Return one group: its members, and where it is in each partition."""
         self._known(group)
-        with closing(LogReader(self._config, self._group)) as log:
-            return self._shown(group, log, self._own())
+        (shown,) = self._shown([group])
+        return shown
 
     def _known(self, group: str) -> None:
         if group not in self._admin.groups():
             raise UnknownGroup(f"there is no group {group}")
 
-    def _shown(self, group: str, log: LogReader, own: Mapping[str, str]) -> dict[str, Any]:
-        state, members = self._admin.group(group)
+    def _shown(self, groups: Sequence[str], near: int | None = None) -> list[dict[str, Any]]:
+        """Ask of all groups at once who is in them, where they are, and what is left to read."""
+        own = self._own()
+        described = self._admin.describe_groups(groups)
+        there = self._admin.partitions()
+        places = {
+            group: {at: n for at, n in found.items() if n >= 0 and at[1] < there.get(at[0], 0)}
+            for group, found in self._committed(groups).items()
+        }
+        ends = self._admin.ends({at for found in places.values() for at in found})
+        lags = [
+            Lag(group, *at, offset, ends[at])
+            for group, found in places.items()
+            for at, offset in sorted(found.items())
+        ]
+        with self._one_at_a_time:
+            self._log = self._log or self._new_log()
+            lags = past_markers(lags, self._log, near)
+        of: dict[str, list[Lag]] = {group: [] for group in groups}
+        for lag in lags:
+            of[lag.group].append(lag)
+        return [self._one(group, described[group], of[group], own) for group in groups]
+
+    def _committed(self, groups: Sequence[str]) -> dict[str, Positions]:
+        try:
+            return self._cluster.committed(groups)
+        except Unavailable:
+            if len(groups) == 1:
+                return {groups[0]: self._admin.committed(groups[0])}
+        # One that we may not see hides no other; nor does a broker that kafka-python does not know.
+        found: dict[str, Positions] = {}
+        for group in groups:
+            with suppress(Unavailable):
+                found[group] = self._admin.committed(group)
+        return found
+
+    def _one(
+        self,
+        group: str,
+        described: tuple[str, list[dict[str, Any]]] | Unavailable,
+        lags: Sequence[Lag],
+        own: Mapping[str, str],
+    ) -> dict[str, Any]:
+        state, members = (
+            (str(described), list[dict[str, Any]]())
+            if isinstance(described, Unavailable)
+            else described
+        )
         owners = {tuple(at): m["client"] for m in members for at in m["partitions"]}
         return {
             "group": group,
@@ -106,15 +156,9 @@ class GroupDesk:
                     "behind": lag.behind,
                     "member": owners.get((lag.topic, lag.partition)),
                 }
-                for lag in self._lags(group, log)
+                for lag in lags
             ],
         }
-
-    def _lags(self, group: str, log: LogReader) -> list[Lag]:
-        committed = self._admin.committed(group)
-        ends = self._admin.ends(committed)
-        lags = [Lag(group, *at, offset, ends[at]) for at, offset in sorted(committed.items())]
-        return past_markers(lags, log)
 
     def reset(self, group: str, topic: str | None, to: str, *, dry_run: bool) -> dict[str, Any]:
         """Set where a group reads on, or say what that would do.

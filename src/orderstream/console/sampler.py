@@ -6,7 +6,6 @@ open costs the services nothing more.
 
 import asyncio
 import json
-import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ import structlog
 
 from orderstream.console.services import Services
 from orderstream.contract.errors import OrderstreamError
+from orderstream.runtime.admin import Lag
 from orderstream.runtime.clock import Clock, to_epoch_ms
 
 EVERY_S = 2.0
@@ -25,12 +25,6 @@ KEPT = 1800  # An hour.
 POINTS = 360  # Of a chart: one in ten seconds of an hour.
 LATENCY_OF = 200  # The newest orders, of which the decision latency is told.
 KAFKA_WAIT_S = 1.5
-LETTERS_MAX = 1000
-ORDER = "order"  # The service that orders are sent to.
-ACCEPTED = frozenset({"200", "202"})  # Answers to a POST: with its decision, and without.
-# Two lines of each service's metrics; to parse all of them takes ten times as long.
-_ORDERS = re.compile(r'^orderstream_orders_total\{status="(\d+)"\} (\S+)$', re.MULTILINE)
-_RECORDS = re.compile(r"^orderstream_stage_records_total\{[^}]*\} (\S+)$", re.MULTILINE)
 STUCK_AFTER = 3  # Looks in which a service had something to read, and did not get on.
 
 log = structlog.get_logger("orderstream.console")
@@ -38,16 +32,23 @@ log = structlog.get_logger("orderstream.console")
 
 @dataclass(frozen=True)
 class Seen:
-    """Kafka as it is: of each service its places and how many offsets it is behind in each."""
+    """Kafka as it is: of each service where it is in each partition that it reads.
+
+    What Kafka counts is of all workers of a service, wherever they run.
+    """
 
     brokers: int
-    lags: Mapping[str, Sequence[tuple[int, int]]]
+    accepted: int  # Orders that ever came, and what was redriven: no transactions end there.
+    lags: Mapping[str, Sequence[Lag]]
     letters_end: int  # Moves when a dead letter comes, or one is handled.
 
 
 @dataclass
 class Sample:
-    """One look. Rates are per second since the look before; None: not known."""
+    """One look. Rates are per second since the look before; None: not known.
+
+    `handled` is in offsets, of which the end of a transaction takes one.
+    """
 
     at_ms: int
     accepted: float | None = None
@@ -81,6 +82,7 @@ class Sampler:
         self._asking: asyncio.Task[Seen] | None = None
         self._letters_end = self._letters_counted = 0
         self._letters_open: int | None = None
+        self.seen: Seen | None = None  # Of Kafka, at the last look; None: it is away.
 
     async def run(self) -> None:
         """Look every two seconds until cancelled."""
@@ -91,6 +93,11 @@ class Sampler:
             except Exception:
                 log.exception("a look failed")
             await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
+
+    @property
+    def dead_letters(self) -> int | None:
+        """How many nobody has handled; None: not known."""
+        return self._kept[-1].dead_letters if self._kept else None
 
     def overview(self, since_ms: int = 0) -> dict[str, Any]:
         """Return how it is now, and an hour's points, or those since a time."""
@@ -109,7 +116,6 @@ class Sampler:
         key = self._key()
         names = list(self._services.addresses)
         looks: list[Awaitable[None]] = [self._ready(name) for name in names]
-        looks += [self._metrics(name, sample) for name in names]
         looks += [self._kafka(sample)]
         await asyncio.gather(*looks)
         await asyncio.gather(
@@ -134,19 +140,6 @@ class Sampler:
             "without": document.get("without", {}),
         }
 
-    async def _metrics(self, name: str, sample: Sample) -> None:
-        try:
-            _, text = await self._services.text(name, "/metrics")
-        except OrderstreamError:
-            return
-        if name == ORDER:
-            found = [count for status, count in _ORDERS.findall(text) if status in ACCEPTED]
-            sample.accepted = self._rate("accepted", sum(map(float, found)), sample)
-        elif found := _RECORDS.findall(text):
-            rate = self._rate(f"handled {name}", sum(map(float, found)), sample)
-            if rate is not None:
-                sample.handled[name] = rate
-
     async def _kafka(self, sample: Sample) -> None:
         """Ask Kafka, and wait for it a while only: the others go on when it is away."""
         if self._asking is None:
@@ -154,19 +147,26 @@ class Sampler:
         done, _ = await asyncio.wait([self._asking], timeout=KAFKA_WAIT_S)
         if not done:
             self._health["kafka"] = {"up": False, "says": "does not answer yet"}
+            self.seen = None
             return
         asked, self._asking = self._asking, None
         try:
             seen = asked.result()
         except OrderstreamError as error:
             self._health["kafka"] = {"up": False, "says": str(error)}
+            self.seen = None
             return
+        self.seen = seen
         self._health["kafka"] = {"up": True, "says": f"{seen.brokers} broker(s)"}
         self._letters_end = seen.letters_end
+        sample.accepted = self._rate("accepted", seen.accepted, sample)
         for service, partitions in seen.lags.items():
-            behind = sum(lag for _, lag in partitions)
-            moved = self._rate(f"offset {service}", sum(at for at, _ in partitions), sample)
+            behind = sum(lag.behind for lag in partitions)
+            at = sum(lag.committed or 0 for lag in partitions)
+            moved = self._rate(f"offset {service}", at, sample)
             sample.lag[service] = behind
+            if moved is not None:
+                sample.handled[service] = moved
             still = behind > 0 and moved == 0
             self._still[service] = self._still.get(service, 0) + 1 if still else 0
 
@@ -175,10 +175,9 @@ class Sampler:
         if summary is None:
             return
         for outcome, count in summary["outcomes"].items():
-            # An order is counted as what it became last: those that left are no rate.
-            rate = self._rate(outcome, count, sample, begins_anew=False)
+            rate = self._rate(outcome, count, sample)
             if rate is not None:
-                sample.outcomes[outcome] = max(0.0, rate)
+                sample.outcomes[outcome] = rate
 
     async def _latency(self, sample: Sample, key: str | None) -> None:
         page = await self._asked("order", "/api/orders", key, limit=LATENCY_OF)
@@ -192,12 +191,12 @@ class Sampler:
             sample.p50_ms, sample.p99_ms = share(took, 0.5), share(took, 0.99)
 
     async def _letters(self, sample: Sample, key: str | None) -> None:
-        """Count them when something moved: all that were ever parked are read for it."""
+        """Have them counted when something moved."""
         if self._letters_open is None or self._letters_end != self._letters_counted:
             counted = self._letters_end
-            found = await self._asked("order", "/api/dead-letters", key, limit=LETTERS_MAX)
+            found = await self._asked("order", "/api/dead-letters:causes", key)
             if found is not None:
-                self._letters_open, self._letters_counted = len(found["deadLetters"]), counted
+                self._letters_open, self._letters_counted = found["count"], counted
         sample.dead_letters = self._letters_open
 
     async def _asked(self, service: str, path: str, key: str | None, **query: object) -> Any:
@@ -208,22 +207,17 @@ class Sampler:
         except OrderstreamError:
             return None  # Its health says so, or nobody who may ask is signed in.
 
-    def _rate(
-        self, name: str, count: float, sample: Sample, *, begins_anew: bool = True
-    ) -> float | None:
+    def _rate(self, name: str, count: float, sample: Sample) -> float | None:
         """Return what came per second since this was counted before.
 
-        A process that was started again has a new count, from 0.
+        What went is no rate: a group that was set back, or orders that became something else.
         """
         now = sample.at_ms / 1000
         before = self._before.get(name)
         self._before[name] = (now, count)
         if before is None or now <= before[0]:
             return None
-        came = count - before[1]
-        if came < 0 and begins_anew:
-            came = count
-        return came / (now - before[0])
+        return max(0.0, count - before[1]) / (now - before[0])
 
 
 def _document(sample: Sample) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from orderstream.console.cluster import Cluster
 from orderstream.contract.errors import Malformed, OrderstreamError, Unavailable
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import monotonic
 from orderstream.runtime.documents import as_document
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.sender import Sender
-from orderstream.runtime.stage import Positions, Record
+from orderstream.runtime.stage import Partition, Positions, Record
 from orderstream.runtime.tail import follow
 
 SHOWN_MAX = 500
@@ -24,6 +27,8 @@ WAIT_S = 0.2
 HEARTBEAT_S = 15.0
 TAILS_MAX = 20  # Each is a thread and a consumer.
 TAIL_KBYTES = 4_096
+
+log = structlog.get_logger("orderstream.console")
 
 
 class UnknownTopic(OrderstreamError):
@@ -69,7 +74,8 @@ class Browsed:
 class TopicDesk:
     """The topics of a cluster. Every method raises Unavailable, and UnknownTopic for a name."""
 
-    def __init__(self, config: Mapping[str, Any], group: str) -> None:
+    def __init__(self, config: Mapping[str, Any], group: str, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._config = dict(config)
         self._group = group
         self._admin = Admin(self._config)
@@ -77,16 +83,28 @@ class TopicDesk:
         self._tails = 0
 
     def every(self) -> list[dict[str, Any]]:
-        """Return every topic with its size."""
+        """Return every topic with its size: offsets, and bytes of one replica of it."""
+        bytes_of: dict[str, int] = {}
+        for (name, _), size in self._sizes().items():
+            bytes_of[name] = bytes_of.get(name, 0) + size
         return [
             {
                 "name": topic.name,
                 "partitions": topic.partitions,
                 "replication": topic.replication,
                 "records": topic.records,
+                "bytes": bytes_of.get(topic.name),
             }
             for topic in self._admin.describe()
         ]
+
+    def _sizes(self, topic: str | None = None) -> dict[Partition, int]:
+        """Return what Kafka says of sizes: nothing to who may not describe the cluster."""
+        try:
+            return self._cluster.sizes(None if topic is None else [topic])
+        except Unavailable as error:
+            log.info("sizes are not known", reason=str(error))
+            return {}
 
     def show(self, topic: str) -> dict[str, Any]:
         """Return a topic's partitions, and its settings with where each comes from."""
@@ -94,10 +112,10 @@ class TopicDesk:
         if not partitions:
             raise UnknownTopic(f"there is no topic {topic}")
         at = [(topic, one["partition"]) for one in partitions]
-        begins, ends = self._admin.begins(at), self._admin.ends(at)
+        begins, ends, sizes = self._admin.begins(at), self._admin.ends(at), self._sizes(topic)
         for one in partitions:
             place = topic, one["partition"]
-            one |= {"begin": begins[place], "end": ends[place]}
+            one |= {"begin": begins[place], "end": ends[place], "bytes": sizes.get(place)}
         return {
             "name": topic,
             "partitions": partitions,

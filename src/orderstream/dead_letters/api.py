@@ -2,15 +2,16 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from orderstream.contract.envelope import rfc3339
 from orderstream.contract.errors import Malformed
 from orderstream.dead_letters.desk import Busy, Change, DeadLetters, Nowhere, Unknown
+from orderstream.dead_letters.ledger import Spot
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Place,
@@ -18,13 +19,15 @@ from orderstream.dead_letters.rules import (
     edited,
     parse_place,
 )
-from orderstream.dead_letters.shown import shown, shown_whole
+from orderstream.dead_letters.shown import in_short, shown_whole
 from orderstream.runtime.access import By
-from orderstream.runtime.clock import to_epoch_ms
+from orderstream.runtime.clock import from_epoch_ms, to_epoch_ms
 from orderstream.runtime.web import Problem, Time, json_response
 
 LISTED_MAX = 1000
 NOBODY = "api"  # Who it was where no API keys are set.
+CAUSE_MAX = 4000
+TIME_DIGITS_MAX = 15
 TEXT_MAX = 249  # Characters of a topic's name.
 
 Name = Annotated[str | None, Field(max_length=TEXT_MAX)]
@@ -45,6 +48,7 @@ class Filter(Body):
     group: Name = None
     since: Annotated[Time | None, Field(alias="from")] = None
     until: Annotated[Time | None, Field(alias="to")] = None
+    cause: Annotated[str | None, Field(max_length=CAUSE_MAX)] = None
 
     def wanted(self) -> Wanted:
         """Return the filter as the rules know it; the topic is looked for apart."""
@@ -54,6 +58,7 @@ class Filter(Body):
             group=self.group,
             since_ms=None if self.since is None else to_epoch_ms(self.since),
             until_ms=None if self.until is None else to_epoch_ms(self.until),
+            cause=self.cause,
         )
 
 
@@ -83,29 +88,67 @@ class DiscardMany(Many, Discard):
     """Which are not tried again, and why."""
 
 
+Chosen = tuple[Wanted, str | None, bool]
+
+
+def _chosen_by(
+    topic: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+    reason: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+    order: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+    group: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
+    since: Annotated[Time | None, Query(alias="from")] = None,
+    until: Annotated[Time | None, Query(alias="to")] = None,
+    cause: Annotated[str | None, Query(max_length=CAUSE_MAX)] = None,
+    handled: bool = False,
+) -> Chosen:
+    """Return which are meant, of which topic, and whether those that were handled, too."""
+    chosen = Filter.model_validate(
+        {"reason": reason, "order": order, "group": group, "cause": cause}
+        | {"from": since, "to": until}
+    )
+    return chosen.wanted(), topic, handled
+
+
 def dead_letter_routes(desk: DeadLetters) -> APIRouter:
     """List, show, redrive and discard; who did it is the name of the API key."""
     routes = APIRouter(tags=["dead letters"])
 
-    @routes.get("/api/dead-letters", summary="Dead letters that fit, open ones unless told so")
+    @routes.get(
+        "/api/dead-letters",
+        summary="Dead letters that fit, newest first, page by page; open ones unless told so",
+    )
     def list_dead_letters(  # pyright: ignore[reportUnusedFunction]
-        topic: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
-        reason: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
-        order: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
-        group: Annotated[str | None, Query(max_length=TEXT_MAX)] = None,
-        since: Annotated[Time | None, Query(alias="from")] = None,
-        until: Annotated[Time | None, Query(alias="to")] = None,
-        handled: bool = False,
+        chosen: Annotated[Chosen, Depends(_chosen_by)],
         limit: Annotated[int, Query(ge=1, le=LISTED_MAX)] = 100,
+        cursor: Annotated[str | None, Query(max_length=400)] = None,
     ) -> Response:
-        chosen = Filter.model_validate(
-            {"topic": topic, "reason": reason, "order": order, "group": group}
-            | {"from": since, "to": until}
-        )
+        before = None if cursor is None else _spot(cursor)
         with _as_problems():
-            found = list(islice(desk.find(chosen.wanted(), topic, handled=handled), limit + 1))
-        listed = [shown(entry) for entry in found[:limit]]
-        return json_response({"deadLetters": listed, "more": len(found) > limit})
+            wanted, topic, handled = chosen
+            found = desk.ledger.newest(wanted, topic, limit + 1, handled=handled, before=before)
+        listed = [in_short(one.spot.place, one.letter, one.handled) for one in found[:limit]]
+        more = len(found) > limit
+        following = f"{found[limit - 1].spot.at_ms}:{found[limit - 1].spot.place}" if more else None
+        return json_response({"deadLetters": listed, "more": more, "nextCursor": following})
+
+    @routes.get(
+        "/api/dead-letters:causes",
+        summary="Of what causes those that fit are, and how many; open ones unless told so",
+    )
+    def list_causes(chosen: Annotated[Chosen, Depends(_chosen_by)]) -> Response:  # pyright: ignore[reportUnusedFunction]
+        wanted, topic, handled = chosen
+        with _as_problems():
+            causes = desk.ledger.causes(wanted, topic, handled=handled)
+        listed = [
+            {
+                "cause": one.cause,
+                "count": one.number,
+                "first": rfc3339(from_epoch_ms(one.first_ms)),
+                "last": rfc3339(from_epoch_ms(one.last_ms)),
+            }
+            for one in causes
+        ]
+        return json_response({"count": sum(one.number for one in causes), "causes": listed})
 
     @routes.post("/api/dead-letters:redrive", summary="Redrive those that fit, each once")
     def redrive_many(many: Many, by: By) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -158,8 +201,19 @@ def dead_letter_routes(desk: DeadLetters) -> APIRouter:
 
 
 def _chosen(desk: DeadLetters, many: Many) -> list[DeadLetter]:
-    found = islice(desk.find(many.wanted(), many.topic), many.limit)
-    return [entry.letter for entry in found]
+    places = desk.ledger.oldest(many.wanted(), many.topic, many.limit)
+    return desk.read(places)
+
+
+def _spot(cursor: str) -> Spot:
+    at_ms, _, place = cursor.partition(":")
+    try:
+        if not at_ms.isdecimal() or len(at_ms) > TIME_DIGITS_MAX:
+            raise Malformed("has no time")
+        return Spot(int(at_ms), parse_place(place))
+    except Malformed:
+        said = "The cursor is not one that this service gave; start again without it."
+        raise Problem(422, "invalid-request", said, field="cursor") from None
 
 
 def _place(written: str) -> Place:

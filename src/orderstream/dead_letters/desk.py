@@ -19,22 +19,20 @@ import msgspec
 
 from orderstream.contract.errors import (
     Fenced,
-    Malformed,
     OrderstreamError,
     OutcomeUnknown,
     TransactionAborted,
     Unavailable,
 )
 from orderstream.contract.topics import Topics, retry_topic_of
+from orderstream.dead_letters.ledger import Ledger
 from orderstream.dead_letters.rules import (
     DeadLetter,
     Handled,
     Place,
     Wanted,
     headers_again,
-    parse_place,
     read,
-    text,
 )
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.broker_kafka import KafkaSink
@@ -46,11 +44,9 @@ AT_ONCE = 500  # Dead letters in one transaction.
 TRIES = 3
 SPRINGS_SUFFIXES = (".DLT", "-dlt")
 
-_QUIET = logging.getLogger("orderstream.librdkafka")
+_QUIET = logging.getLogger(__name__)
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
-
-_handled = msgspec.json.Decoder(Handled).decode
 
 
 class Unknown(OrderstreamError):
@@ -111,6 +107,7 @@ class DeadLetters:
         self._name = f"{group_prefix}-dead-letters"
         self._clock = clock
         self._one_at_a_time = Lock()
+        self.ledger = Ledger(self._config, topics, self._name, self._chosen)
 
     def find(
         self, wanted: Wanted, topic: str | None = None, *, handled: bool = False
@@ -118,13 +115,15 @@ class DeadLetters:
         """Give the dead letters that fit and are open, or all that fit, as they stand in the log.
 
         Looks in the topics of the flow, or else in the dead letters of `topic`. What comes after
-        the first was asked for is left out. Raises Unknown.
+        the first was asked for is left out. Reads all of it: who asks again and again asks the
+        ledger. Raises Unknown.
         """
         with closing(LogReader(self._config, self._name)) as log:
-            ends = log.ends(log.partitions(self._topics_to_read(log, topic)))
-            known = self._read_handled()
+            chosen = self._chosen(topic, lambda name: bool(log.partitions([name])))
+            ends = log.ends(log.partitions(chosen))
+            self.ledger.read_marks()
             for letter in self._letters(log, ends):
-                done = known.get(letter.place)
+                done = self.ledger.handled(letter.place)
                 if (handled or done is None) and wanted.fits(letter):
                     yield Found(letter, done)
 
@@ -138,8 +137,24 @@ class DeadLetters:
                 begins = {partition: place.offset}
                 for letter in self._letters(log, {partition: place.offset + 1}, begins):
                     if letter.place == place:
-                        return Found(letter, self._read_handled().get(place))
+                        self.ledger.read_marks()
+                        return Found(letter, self.ledger.handled(place))
         raise Unknown(f"there is no dead letter at {place}")
+
+    def read(self, places: Collection[Place]) -> list[DeadLetter]:
+        """Return the dead letters at these places that are still there, as they stand in the log.
+
+        Reads each partition from the first of its places to the last.
+        """
+        ends: Positions = {}
+        begins: Positions = {}
+        for topic, number, offset in places:
+            at = topic, number
+            ends[at] = max(ends.get(at, 0), offset + 1)
+            begins[at] = min(begins.get(at, offset), offset)
+        wanted = frozenset(places)
+        with closing(LogReader(self._config, self._name)) as log:
+            return [one for one in self._letters(log, ends, begins) if one.place in wanted]
 
     def handle(
         self,
@@ -155,7 +170,7 @@ class DeadLetters:
         """
         rest = iter(letters)
         done = Done()
-        known: dict[Place, Handled] | None = None
+        known: frozenset[Place] | None = None
         with self._one_at_a_time, closing(KafkaSink(self._config, self._name, _no_group)) as sink:
             topics = self._destinations(change)
             while batch := list(islice(rest, AT_ONCE)):
@@ -173,7 +188,7 @@ class DeadLetters:
         """Say what `handle` would do now, and do nothing. Raises Nowhere as it does."""
         done = Done()
         topics = self._destinations(change)
-        known = self._read_handled().keys()
+        self.ledger.read_marks()
         seen: set[Place] = set()
         for letter in letters:
             if letter.place in seen:
@@ -181,7 +196,7 @@ class DeadLetters:
             seen.add(letter.place)
             if _destination(letter, change, topics) is None:
                 done.nowhere.append(letter.place)
-            elif letter.place in known:
+            elif self.ledger.handled(letter.place) is not None:
                 done.before += 1
             else:
                 done.now += 1
@@ -196,17 +211,26 @@ class DeadLetters:
     def _commit(
         self,
         sink: KafkaSink,
-        known: dict[Place, Handled] | None,
+        known: frozenset[Place] | None,
         outputs: dict[Place, list[Output]],
         done: Done,
-    ) -> dict[Place, Handled]:
-        """Write what is to be written for those still open; return what is handled by now."""
+    ) -> frozenset[Place]:
+        """Write what is to be written for those still open.
+
+        Returns what was handled since it was read what had been: `known` the time before, and
+        None where it is to be read.
+        """
         for tried in range(1, TRIES + 1):
             try:
                 if known is None:
                     sink.ready()  # From here on nobody else can commit: what is read stays true.
-                    known = self._read_handled()
-                still_open = [place for place in outputs if place not in known]
+                    self.ledger.read_marks()
+                    known = frozenset()
+                still_open = [
+                    place
+                    for place in outputs
+                    if place not in known and self.ledger.handled(place) is None
+                ]
                 if still_open:
                     sink.begin()
                     for place in still_open:
@@ -225,7 +249,7 @@ class DeadLetters:
             else:
                 done.now += len(still_open)
                 done.before += len(outputs) - len(still_open)
-                return known | {place: _mark(outputs[place]) for place in still_open}
+                return known.union(still_open)
         raise AssertionError
 
     def _outputs(self, letter: DeadLetter, change: Change, to: str) -> list[Output]:
@@ -245,19 +269,6 @@ class DeadLetters:
         value = letter.value if change.value is None else change.value
         return [Output(to, letter.key, value, headers_again(letter.headers)), marking]
 
-    def _read_handled(self) -> dict[Place, Handled]:
-        """Return what was done with each dead letter; the first mark of one counts."""
-        known: dict[Place, Handled] = {}
-        with closing(LogReader(self._config, self._name)) as log:
-            for records in log.read(log.ends(log.partitions([self._topics.dead_letters_handled]))):
-                for record in records:
-                    try:
-                        place = parse_place(text(record.key() or b""))
-                        known.setdefault(place, _handled(record.value() or b""))
-                    except (Malformed, msgspec.DecodeError, UnicodeDecodeError):
-                        continue  # Not ours: anybody may write to a topic.
-        return known
-
     def _letters(
         self, log: LogReader, ends: Positions, begins: Positions | None = None
     ) -> Iterator[DeadLetter]:
@@ -267,12 +278,12 @@ class DeadLetters:
                 if (record.offset() or 0) < ends.get(partition, 0):
                     yield read(record)
 
-    def _topics_to_read(self, log: LogReader, asked: str | None) -> list[str]:
+    def _chosen(self, asked: str | None, there: Callable[[str], bool]) -> list[str]:
         """Return the dead letter topics: those of the flow, or the one that is asked for."""
         if asked is None:
             return [topic for topic in self._topics.all() if self._is_of_dead_letters(topic)]
         for name in (self._topics.dead_letter(asked), asked):
-            if self._is_of_dead_letters(name) and log.partitions([name]):
+            if self._is_of_dead_letters(name) and there(name):
                 return [name]
         raise Unknown(f"there is no dead letter topic {asked} or {self._topics.dead_letter(asked)}")
 
@@ -293,10 +304,6 @@ def _home(letter: DeadLetter, topics: Collection[str]) -> str | None:
     origin = letter.origin
     own = retry_topic_of(origin.topic or "", origin.group or "")
     return own if own in topics else origin.topic
-
-
-def _mark(outputs: list[Output]) -> Handled:
-    return _handled(outputs[-1].value or b"")
 
 
 def _no_group() -> None:

@@ -29,6 +29,7 @@ _NUMBER = re.compile(
     r"|retry_topic-(attempts|backoff-timestamp|original-timestamp)|kafka_deliveryAttempt)$"
 )
 _NUMBER_BYTES_MAX = 8
+_LONG_NUMBER = re.compile(r"\d{3,}")
 _PLACE = re.compile(r"([A-Za-z0-9._-]+)\[(\d{1,9})\]@(\d{1,18})")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d{1,9})\]")
 
@@ -85,6 +86,36 @@ class Stored(Protocol):
     def timestamp(self) -> tuple[int, int]: ...
 
 
+class Brief(Struct, frozen=True, array_like=True):
+    """What lists show of a dead letter, and choose it by."""
+
+    parked_ms: int
+    key: bytes | None
+    order: str | None
+    origin: Pass
+    times: int
+    exception: str | None
+    reason: str | None
+
+    @property
+    def cause(self) -> str:
+        """The kind of error and its reason, without what differs between orders."""
+        kind = (self.exception or "unknown").rsplit(".", 1)[-1]
+        return f"{kind}: {_LONG_NUMBER.sub('...', _pattern(self.reason, self.order))}"
+
+
+def _pattern(reason: str | None, order: str | None) -> str:
+    said = reason or "unknown"
+    if not order or order not in said:
+        return said
+    # Not inside another word or number: an order may be called 3.
+    before, *parts = said.split(order)
+    for part in parts:
+        alone = not (before[-1:].isalnum() or part[:1].isalnum())
+        before += ("..." if alone else order) + part
+    return before
+
+
 class DeadLetter(Struct, frozen=True):
     """A record among the dead letters; what its headers do not say is None.
 
@@ -118,8 +149,25 @@ class DeadLetter(Struct, frozen=True):
     @property
     def pattern(self) -> str:
         """The reason with the order left out, so that one fault reads the same for each order."""
-        said = self.reason or "unknown"
-        return said.replace(self.order, "...") if self.order else said
+        return _pattern(self.reason, self.order)
+
+    @property
+    def brief(self) -> Brief:
+        """What lists show of it."""
+        return Brief(
+            self.parked_ms,
+            self.key,
+            self.order,
+            self.origin,
+            len(self.passes),
+            self.exception,
+            self.reason,
+        )
+
+    @property
+    def cause(self) -> str:
+        """See Brief."""
+        return self.brief.cause
 
 
 class _Order(Struct, rename="camel"):
@@ -203,8 +251,9 @@ class Wanted(Struct, frozen=True):
     group: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    cause: str | None = None
 
-    def fits(self, letter: DeadLetter) -> bool:
+    def fits(self, letter: DeadLetter | Brief) -> bool:
         """Tell whether this one is meant."""
         said = f"{letter.exception}: {letter.reason}".lower()
         return (
@@ -213,6 +262,7 @@ class Wanted(Struct, frozen=True):
             and self.group in (None, letter.origin.group)
             and (self.since_ms is None or letter.parked_ms >= self.since_ms)
             and (self.until_ms is None or letter.parked_ms < self.until_ms)
+            and (self.cause is None or self.cause == letter.cause)
         )
 
 

@@ -4,22 +4,27 @@ from typing import Any
 
 from orderstream.contract.envelope import rfc3339
 from orderstream.dead_letters.desk import Found
-from orderstream.dead_letters.rules import header_value, text
+from orderstream.dead_letters.rules import Brief, Handled, Place, header_value, text
 from orderstream.runtime.clock import from_epoch_ms
 
 
 def shown(found: Found) -> dict[str, Any]:
     """Return a dead letter as lists show it."""
-    letter = found.letter
+    return in_short(found.letter.place, found.letter.brief, found.handled)
+
+
+def in_short(place: Place, letter: Brief, handled: Handled | None) -> dict[str, Any]:
+    """Return what is known of a dead letter without reading it."""
     return {
-        "place": str(letter.place),
+        "place": str(place),
         "order": letter.order,
         "parkedAt": rfc3339(from_epoch_ms(letter.parked_ms)),
         "origin": letter.origin,
         "exception": letter.exception,
         "reason": letter.reason,
-        "times": len(letter.passes),
-        "handled": found.handled,
+        "times": letter.times,
+        "cause": letter.cause,
+        "handled": handled,
     }
 
 

@@ -13,6 +13,7 @@ from orderstream.contract.errors import Unavailable
 from orderstream.contract.values import Contact
 from orderstream.notification.rules import Notice, Result, Skipped
 from orderstream.notification.store import Intent
+from orderstream.runtime.logs import FIELDS, fixed_fields, trace_of
 
 SEND_TIMEOUT_S = 15.0  # Standard Webhooks: 15 to 30 s.
 
@@ -61,6 +62,28 @@ class Defaults(Struct, frozen=True):
         )
 
 
+class _Line(Struct, omit_defaults=True, gc=False, rename=lambda name: FIELDS.get(name, name)):
+    """What differs from one notice's line to the next."""
+
+    at: str = msgspec.field(name="@timestamp")
+    level: str = msgspec.field(name="log.level")
+    text: str = msgspec.field(name="message")
+    event_id: str
+    order_id: str
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_FIXED = (
+    b","
+    + _encode({**fixed_fields("notification"), "log.logger": "orderstream.notices"})[1:]
+    + b"\n"
+)
+
 NO_EMAIL = Skipped("the order has no e-mail address, and ORDERSTREAM_NOTIFY_EMAIL is not set")
 NO_PHONE = Skipped("the order has no phone number, and ORDERSTREAM_NOTIFY_PHONE is not set")
 
@@ -84,7 +107,7 @@ class LogChannel:
         if self._human:
             lines = [f"{at} notice   {notice.text}\n" for notice in notices]
         else:
-            lines = [_ecs_line(notice, at) for notice in notices]
+            lines = [_ecs_line(notice, at).decode() for notice in notices]
         try:
             self._out.write("".join(lines))
             self._out.flush()
@@ -92,14 +115,13 @@ class LogChannel:
             raise Unavailable(f"notices cannot be written: {error}") from error
 
 
-def _ecs_line(notice: Notice, at: str) -> str:
-    line = {
-        "@timestamp": at,
-        "log.level": "info",
-        "message": notice.text,
-        "ecs.version": "8.11.0",
-        "service.name": "orderstream-notification",
-        "event.id": notice.event_id,
-        "labels": {"order_id": notice.order_key},
-    }
-    return msgspec.json.encode(line).decode() + "\n"
+def _ecs_line(notice: Notice, at: str) -> bytes:
+    line = _Line(at, "info", notice.text, notice.event_id, notice.order_key)
+    if (record := notice.record) is not None:
+        line.topic, line.partition, line.offset = (
+            record.topic(),
+            record.partition(),
+            record.offset(),
+        )
+        line.trace_id, line.span_id = trace_of(record)
+    return _encode(line)[:-1] + _FIXED

@@ -283,9 +283,16 @@ class _Lane:
             self.fault = None
             return
         event = "message given up" if found.state is State.FAILED else "message not sent"
-        unknown = {"outcome": "unknown"} if found.unknown else {}
+        more = {"outcome": "unknown"} if found.unknown else {}
+        if (context := intent.message.traceparent) is not None:
+            more["trace_id"] = context[3:35]
         log.warning(
-            event, channel=self.name, event_id=intent.event_id, tries=intent.tries, **unknown
+            event,
+            channel=self.name,
+            order_id=str(intent.message.order_id),
+            event_id=intent.event_id,
+            tries=intent.tries,
+            **more,
         )
         if result.gone:
             self._silenced = self._to_silence = result.why

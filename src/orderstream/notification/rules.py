@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -72,6 +73,7 @@ class Notice(Struct, frozen=True, gc=False):
     text: str
     event: Told | Received | Failed | None = None
     traceparent: str | None = None
+    record: Any = None  # That told of it, where it is still in hand.
 
 
 def is_told(event: Told) -> bool:

@@ -79,16 +79,16 @@ def notification_stage(
         reads={
             **told_of_orders,
             topics.inventory_reserved: lambda r: _notice(
-                "inventory.reserved", decode_reserved(r.value())
+                r, "inventory.reserved", decode_reserved(r.value())
             ),
             topics.inventory_rejected: lambda r: _notice(
-                "inventory.rejected", decode_rejected(r.value())
+                r, "inventory.rejected", decode_rejected(r.value())
             ),
             topics.order_cancelled: lambda r: _notice(
-                "order.cancelled", decode_cancelled(r.value())
+                r, "order.cancelled", decode_cancelled(r.value())
             ),
             topics.order_fulfilled: lambda r: _notice(
-                "order.fulfilled", decode_fulfilled(r.value())
+                r, "order.fulfilled", decode_fulfilled(r.value())
             ),
             topics.order_created_dead: lambda r: _failed(r, decides, read),
         },
@@ -110,19 +110,19 @@ def _is_below(positions: Positions, record: Record) -> bool:
     return (record.offset() or 0) < positions.get(at, 0)
 
 
-def _notice(event_type: str, event: Told) -> Notice | None:
+def _notice(record: Record, event_type: str, event: Told) -> Notice | None:
     if not is_told(event):
         return None
-    return Notice(event_id(event.key, event_type), event.key, event.user_id, words(event), event)
+    name = event_id(event.key, event_type)
+    return Notice(name, event.key, event.user_id, words(event), event, record=record)
 
 
 def _received(record: Record, read: ReadOrder) -> Notice:
     order = read(record.value(), record.key())
     at = order.created_at or from_epoch_ms(record.timestamp()[1])
     received = Received(order.key, at, order)
-    return Notice(
-        event_id(order.key, "order.created"), order.key, order.user_id, words(received), received
-    )
+    name = event_id(order.key, "order.created")
+    return Notice(name, order.key, order.user_id, words(received), received, record=record)
 
 
 def _failed(record: Record, decides: str, read: ReadOrder) -> Notice:
@@ -133,4 +133,5 @@ def _failed(record: Record, decides: str, read: ReadOrder) -> Notice:
         order = read(record.value(), record.key())
     failed = Failed(key, from_epoch_ms(record.timestamp()[1]), order)
     user_id = None if order is None else order.user_id
-    return Notice(event_id(key, "order.failed"), key, user_id, words(failed), failed)
+    name = event_id(key, "order.failed")
+    return Notice(name, key, user_id, words(failed), failed, record=record)

@@ -2,15 +2,15 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Response
 
 from orderstream.order_view.rules import Status
+from orderstream.order_view.store import SORTED_MAX, Place, Sort, TooMany, ViewStore
 from orderstream.order_view.store import Query as Wanted
-from orderstream.order_view.store import ViewStore
 from orderstream.runtime.access import READ_OWN, Owner
 from orderstream.runtime.web import Problem, Time, json_response
 
@@ -22,7 +22,7 @@ def view_routes(store: ViewStore) -> APIRouter:
     @routes.get("/api/orders/", include_in_schema=False, openapi_extra=READ_OWN)
     @routes.get(
         "/api/orders",
-        summary="Orders that fit, newest first, page by page",
+        summary="Orders that fit, newest first unless sorted otherwise, page by page",
         openapi_extra=READ_OWN,
     )
     def list_orders(  # pyright: ignore[reportUnusedFunction]
@@ -32,6 +32,13 @@ def view_routes(store: ViewStore) -> APIRouter:
         sku: Annotated[str | None, Query(max_length=64)] = None,
         since: Annotated[Time | None, Query(alias="from")] = None,
         until: Annotated[Time | None, Query(alias="to")] = None,
+        sort: Annotated[
+            Sort,
+            Query(
+                description="by time of creation; or by decided or took (how long the decision"
+                f" took) where at most {SORTED_MAX:,} orders fit, the SKU left out of account"
+            ),
+        ] = "-created",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=400)] = None,
     ) -> Response:
@@ -42,10 +49,18 @@ def view_routes(store: ViewStore) -> APIRouter:
             sku=sku,
             since=since,
             until=until,
-            before=None if cursor is None else decode_cursor(cursor),
+            sort=sort,
+            behind=None if cursor is None else decode_cursor(cursor, sort),
             limit=limit + 1,
         )
-        found = store.find(wanted)
+        try:
+            found = store.find(wanted)
+        except TooMany:
+            said = (
+                f"By {sort.lstrip('-')} at most {SORTED_MAX:,} orders are sorted, and more fit:"
+                " narrow it by time, user or status (an SKU does not count)."
+            )
+            raise Problem(422, "invalid-request", said, field="sort") from None
         more = len(found) > limit
         return json_response(
             {
@@ -69,16 +84,17 @@ def view_routes(store: ViewStore) -> APIRouter:
     return routes
 
 
-def encode_cursor(place: tuple[datetime, str]) -> str:
+def encode_cursor(place: Place) -> str:
     """Return a cursor that goes on behind this place."""
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> tuple[datetime, str]:
-    """Read a cursor. Raises Problem for one that is not ours."""
+def decode_cursor(cursor: str, sort: Sort = "-created") -> Place:
+    """Read a cursor. Raises Problem for one that is not ours, or of a list sorted otherwise."""
+    kind = timedelta if sort.endswith("took") else datetime
     try:
         place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(place, type=tuple[datetime, str])
+        return msgspec.json.decode(place, type=tuple[kind, str])
     except (binascii.Error, msgspec.DecodeError, ValueError):
         said = "The cursor is not one that this service gave; start again without it."
         raise Problem(422, "invalid-request", said, field="cursor") from None

@@ -2,18 +2,32 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol
 
 from psycopg import Connection
 
+from orderstream.contract.errors import OrderstreamError
 from orderstream.contract.values import Contact
 from orderstream.order_view.rules import Page, Status
+
+Sort = Literal["-created", "created", "-decided", "decided", "-took", "took"]
+SORTED_MAX = 10_000  # Orders that are sorted by what has no index.
+Place = tuple[datetime | timedelta, str]
+
+
+class TooMany(OrderstreamError):
+    """More orders fit than can be sorted in no time."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which orders: all that fit every part given; newest first, from behind the cursor."""
+    """Which orders: all that fit every part given; sorted, from behind the cursor.
+
+    Those with `-` have the greatest first. When an order was created has an index. When it was
+    decided and how long that took have none: of at most SORTED_MAX orders that fit but for the
+    SKU, those that were decided are sorted.
+    """
 
     status: Status | None = None
     user_id: str | None = None
@@ -21,7 +35,8 @@ class Query:
     sku: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    before: tuple[datetime, str] | None = None
+    sort: Sort = "-created"
+    behind: Place | None = None
     limit: int = 50
 
 
@@ -30,7 +45,7 @@ class Found:
     """A page as the API shows it, and its exact place in the list."""
 
     shown: dict[str, Any]
-    place: tuple[datetime, str]
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class ViewStore(Protocol):
         ...
 
     def find(self, query: Query) -> list[Found]:
-        """Return the pages that fit, without their timelines."""
+        """Return the pages that fit, without their timelines. Raises TooMany."""
         ...
 
     def overdue(self, before: datetime, behind: tuple[datetime, str], limit: int) -> list[Overdue]:

@@ -1,8 +1,9 @@
 """The order view in PostgreSQL."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from psycopg import Connection
@@ -10,7 +11,7 @@ from psycopg import Connection
 from orderstream.contract.envelope import rfc3339
 from orderstream.contract.values import Contact
 from orderstream.order_view.rules import Page, Status
-from orderstream.order_view.store import Found, Overdue, Query
+from orderstream.order_view.store import SORTED_MAX, Found, Overdue, Query, Sort, TooMany
 from orderstream.order_view.timeline import Entry, read_timeline
 from orderstream.runtime.clock import Clock, utc_now
 from orderstream.runtime.database import Database, pg_array
@@ -58,7 +59,32 @@ FOLD_IN = """
 """
 COLUMNS = """order_id, numeric_id, status, user_id, numeric_user, owner, items, reason, short,
     created_at, decided_at"""
-NEWEST = "ORDER BY created_at DESC, order_id DESC LIMIT %s"
+VALUES = {"created": "created_at", "decided": "decided_at", "took": "decided_at - created_at"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """How rows are sorted: by what, the clause for it, and how one compares that is behind."""
+
+    by: str
+    clause: str
+    behind: str
+
+
+def _order(sort: Sort) -> Order:
+    by, falls = VALUES[sort.lstrip("-")], sort.startswith("-")
+    way = "DESC" if falls else "ASC"
+    return Order(by, f"ORDER BY {by} {way}, order_id {way}", "<" if falls else ">")
+
+
+ORDERS: dict[Sort, Order] = {sort: _order(sort) for sort in get_args(Sort)}
+# Whether too many fit is told by the first row, which has no order where none is left to show.
+SORTED = """
+    WITH those AS MATERIALIZED ({those} LIMIT %s)
+    SELECT counted.n, found.* FROM (SELECT count(*) AS n FROM those) AS counted
+    LEFT JOIN LATERAL (SELECT * FROM those WHERE {conditions} {clause} LIMIT %s) AS found ON true
+    {clause}
+"""
 WINDOWS = (2_000, 10_000)  # Orders looked through for a SKU, before its index is asked.
 OVERDUE = """
     SELECT order_id, numeric_id, user_id, numeric_user, notify, decided_at FROM orders
@@ -140,19 +166,23 @@ class PostgresView:
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
-        if query.before is not None:
-            conditions.append("(created_at, order_id) < (%s, %s)")
-            values += query.before
-        newest = f"SELECT {COLUMNS} FROM orders WHERE " + " AND ".join(
+        by, order = query.sort.lstrip("-"), ORDERS[query.sort]
+        if by == "created" and query.behind is not None:
+            conditions.append(f"(created_at, order_id) {order.behind} (%s, %s)")
+            values += query.behind
+        those = f"SELECT {COLUMNS} FROM orders WHERE " + " AND ".join(
             ["created_at IS NOT NULL", *conditions]
         )
         with self._database.transaction() as tx:
-            if query.sku is None:
-                rows = tx.execute(f"{newest} {NEWEST}".encode(), (*values, query.limit)).fetchall()
+            if by != "created":
+                rows = _sorted(tx, those, values, query, order)
+            elif query.sku is None:
+                limited = f"{those} {order.clause} LIMIT %s"
+                rows = tx.execute(limited.encode(), (*values, query.limit)).fetchall()
             else:
-                rows = _with_sku(tx, newest, values, query.sku, query.limit)
+                rows = _with_sku(tx, those, values, query.sku, query.limit, order)
         overdue = self._overdue_before()
-        return [Found(_shown(row, overdue), (row[-2], row[0])) for row in rows]
+        return [Found(_shown(row, overdue), (_place(row, by), row[0])) for row in rows]
 
     def overdue(self, before: datetime, behind: tuple[datetime, str], limit: int) -> list[Overdue]:
         """See ViewStore."""
@@ -182,23 +212,53 @@ class PostgresView:
 
 
 def _with_sku(
-    tx: Connection, those: str, values: list[object], sku: str, limit: int
+    tx: Connection, those: str, values: list[object], sku: str, limit: int, order: Order
 ) -> list[tuple[Any, ...]]:
-    """Return the newest of those orders that have an SKU.
+    """Return the first of those orders that have an SKU.
 
     PostgreSQL cannot know how common it is, and its index has no order. One that is common is among
-    the newest orders; of one that is not, the index finds all there are, which are few.
+    the first orders; of one that is not, the index finds all there are, which are few.
     """
-    wanted = _json([{"sku": sku}])
+    wanted, clause = _of_sku(sku), f"{order.clause} LIMIT %s"
     for window in WINDOWS:
-        newest = f"SELECT * FROM ({those} {NEWEST}) AS newest WHERE items @> %s::jsonb {NEWEST}"
-        rows = tx.execute(newest.encode(), (*values, window, wanted, limit)).fetchall()
+        first = f"SELECT * FROM ({those} {clause}) AS first WHERE items @> %s::jsonb {clause}"
+        rows = tx.execute(first.encode(), (*values, window, wanted, limit)).fetchall()
         if len(rows) == limit:
             return rows
     every = (
-        f"WITH every AS MATERIALIZED ({those} AND items @> %s::jsonb) SELECT * FROM every {NEWEST}"
+        f"WITH every AS MATERIALIZED ({those} AND items @> %s::jsonb) SELECT * FROM every {clause}"
     )
     return tx.execute(every.encode(), (*values, wanted, limit)).fetchall()
+
+
+def _sorted(
+    tx: Connection, those: str, values: list[object], query: Query, order: Order
+) -> list[tuple[Any, ...]]:
+    """Return the first of those orders by what has no index. Raises TooMany."""
+    conditions = ["decided_at IS NOT NULL"]
+    more: list[object] = []
+    if query.sku is not None:
+        conditions.append("items @> %s::jsonb")
+        more.append(_of_sku(query.sku))
+    if query.behind is not None:
+        conditions.append(f"({order.by}, order_id) {order.behind} (%s, %s)")
+        more += query.behind
+    clause = SORTED.format(
+        those=those, conditions=" AND ".join(conditions), clause=order.clause
+    ).encode()
+    rows = tx.execute(clause, (*values, SORTED_MAX + 1, *more, query.limit)).fetchall()
+    if rows[0][0] > SORTED_MAX:
+        raise TooMany
+    return [row[1:] for row in rows if row[1] is not None]
+
+
+def _of_sku(sku: str) -> str:
+    return _json([{"sku": sku}])
+
+
+def _place(row: Sequence[Any], by: str) -> datetime | timedelta:
+    created, decided = row[-2:]
+    return {"created": created, "decided": decided}.get(by) or decided - created
 
 
 def _shown(row: Sequence[Any], overdue_before: datetime | None) -> dict[str, Any]:

@@ -34,9 +34,11 @@ from orderstream.orders.rules import (
     idempotency_key_fault,
     parse,
 )
+from orderstream.runtime.clock import monotonic
 from orderstream.runtime.described import problem_answer
 from orderstream.runtime.direct import Answer, DirectRoute, Headers
 from orderstream.runtime.keys import Caller, Keys
+from orderstream.runtime.timings import TIMINGS
 from orderstream.runtime.web import (
     PROBLEM_JSON,
     RETRY_AFTER_S,
@@ -116,6 +118,7 @@ class OrdersApi:
         self._in_flight = 0
         self._placing: set[asyncio.Task[None]] = set()  # Held, so that none is lost.
         self.direct = DirectRoute(
+            PATHS[0],
             frozenset(path.encode() for path in PATHS),
             self.place,
             BODY_BYTES_MAX,
@@ -129,6 +132,7 @@ class OrdersApi:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
             await self._app(scope, receive, send)
             return
+        began = monotonic()
         answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -146,6 +150,7 @@ class OrdersApi:
 
             self.place(scope["headers"], body, answer)
         status, headers, body = await answered
+        TIMINGS.observe("POST", PATHS[0], status, monotonic() - began)
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ from datetime import datetime
 import structlog
 from msgspec import UNSET, Struct, structs
 
-from orderstream.contract.envelope import Envelope, Headers, event_id
+from orderstream.contract.envelope import Envelope, Headers
 from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCreated, encode
 from orderstream.contract.formats import WriteOrder
@@ -309,7 +309,7 @@ class Desk:
         except Unavailable as store_error:
             log.error(
                 "orders of unknown outcome could not be claimed",
-                event_ids=[event_id(str(order_id), "order.created") for order_id, _, _ in orders],
+                order_id=[str(order_id) for order_id, _, _ in orders],
                 reason=str(store_error),
             )
             todo = "Look at /api/orders/{} in a while, and send it again if it is not there."

@@ -28,7 +28,7 @@ from orderstream.contract.errors import (
     Unavailable,
 )
 from orderstream.runtime.broker import Starts
-from orderstream.runtime.clients import DURABLE
+from orderstream.runtime.clients import DURABLE, LOGGED
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
@@ -105,6 +105,7 @@ class KafkaSource:
         self._went: set[Partition] = set()
         self._consumer = Consumer(
             config
+            | LOGGED
             | {
                 "group.id": group,
                 "group.instance.id": f"{group}-{worker}",
@@ -309,6 +310,7 @@ class KafkaSink:
         producer = Producer(
             self._config
             | DURABLE
+            | LOGGED
             | {
                 "transactional.id": self._transactional_id,
                 "client.id": self._transactional_id,
@@ -379,6 +381,7 @@ class KafkaSink:
             self._plain = Producer(
                 self._config
                 | DURABLE
+                | LOGGED
                 | {
                     "message.timeout.ms": 10_000,
                     "message.max.bytes": MESSAGE_BYTES_MAX,

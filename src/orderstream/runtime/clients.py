@@ -3,6 +3,7 @@
 librdkafka says of a wrong password only "transport failure", and the reason to its error callback.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -37,6 +38,9 @@ DURABLE: dict[str, Any] = {
     "acks": "all",
     "partitioner": "murmur2_random",
 }
+
+# What librdkafka has to say goes to the log like all else; a client says it when it is polled.
+LOGGED: dict[str, Any] = {"logger": logging.getLogger("orderstream.librdkafka")}
 
 C = TypeVar("C")
 T = TypeVar("T")

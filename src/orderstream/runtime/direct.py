@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from orderstream.runtime.clock import monotonic
+from orderstream.runtime.timings import TIMINGS
+
 if TYPE_CHECKING:
     from orderstream.runtime.connection import Connection
 
@@ -60,8 +63,12 @@ class KnownHeads:
 
 @dataclass(frozen=True, slots=True)
 class DirectRoute:
-    """POSTs to some paths; `handle` raises nothing, and calls `Answer` once, now or later."""
+    """POSTs to some paths; `handle` raises nothing, and calls `Answer` once, now or later.
 
+    `uri` names all of them in the metrics.
+    """
+
+    uri: str
     paths: frozenset[bytes]
     handle: Handler
     body_bytes_max: int
@@ -74,6 +81,7 @@ class Exchange:
     """One request to a direct route and its answer; it stands in for uvicorn's cycle."""
 
     __slots__ = (
+        "_began",
         "_body",
         "_connection",
         "_headers",
@@ -87,6 +95,7 @@ class Exchange:
     )
 
     def __init__(self, route: DirectRoute, connection: "Connection", headers: Headers) -> None:
+        self._began = monotonic()
         self._route = route
         self._connection = connection
         self._headers = headers
@@ -123,6 +132,7 @@ class Exchange:
         if self.response_complete:
             return
         self.response_complete = self.response_started = True
+        TIMINGS.observe("POST", self._route.uri, status, monotonic() - self._began)
         if self.disconnected:
             return
         lines = [STATUS_LINE[status], *[b"%s: %s\r\n" % header for header in headers]]

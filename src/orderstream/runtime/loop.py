@@ -40,6 +40,7 @@ from orderstream.runtime.failure import (
     wait_ms,
 )
 from orderstream.runtime.forgotten import Forgotten
+from orderstream.runtime.logs import about
 from orderstream.runtime.observe import StageMetrics
 from orderstream.runtime.pairing import Pairing
 from orderstream.runtime.positions import StoredPositions
@@ -281,9 +282,10 @@ class Loop:
         if isinstance(error, Malformed) and topic not in self._stage.parks:
             self._metrics.passed_over()
             return []  # Another stage parks it (Stage.parks), so that it is parked once.
-        where = {"topic": topic, "partition": record.partition(), "offset": record.offset()}
         if topic.endswith(self._suffix):
-            log.error("passed over a dead letter that cannot be handled", **where, exc_info=error)
+            log.error(
+                "passed over a dead letter that cannot be handled", **about(record), exc_info=error
+            )
             self._metrics.passed_over()
             return []  # It is parked already.
         tries = tries_before(record) + 1
@@ -293,12 +295,12 @@ class Loop:
             policy = RetryPolicy(0, 0)
         decision = after_failure(tries, to_epoch_ms(self._clock()), policy)
         if isinstance(decision, Park) or retry_topic is None:
-            log.error("parked as a dead letter", **where, tries=tries, exc_info=error)
+            log.error("parked as a dead letter", **about(record), tries=tries, exc_info=error)
             self._metrics.parked()
             home = self._home_of.get(topic, topic)
             letter = dead_letter_output(record, home + self._suffix, error, self._group)
             return [letter, *self._stage.gave_up(record)]
-        log.warning("failed, will be tried again", **where, tries=tries, reason=str(error))
+        log.warning("failed, will be tried again", **about(record), tries=tries, reason=error)
         self._metrics.retried()
         return [retry_output(record, retry_topic, decision, self._group)]
 

@@ -1,19 +1,13 @@
-"""What a service shows of itself: logs, metrics, health."""
+"""What a service shows of itself: metrics and health."""
 
-import logging
-import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from orderstream.contract.envelope import rfc3339
+from orderstream import __version__
 from orderstream.contract.errors import Unavailable
-from orderstream.runtime.clock import monotonic, utc_now
-
-ECS_VERSION = "8.11.0"
+from orderstream.runtime.clock import monotonic
 
 _records = Counter("orderstream_stage_records", "Records handled", ["stage"])
 _seconds = Histogram(
@@ -27,7 +21,13 @@ _events = Counter(
     "What happened to batches and records: aborted, paused, retried, parked, passed_over",
     ["stage", "event"],
 )
+_build = Gauge("orderstream_build_info", "1; what runs here", ["service", "version", "worker"])
 _running = Gauge("orderstream_stage_running", "1 while the stage handles records", ["stage"])
+
+
+def present(service: str, worker: int = 0) -> None:
+    """Say which service this process is, and which of its workers."""
+    _build.labels(service, __version__, str(worker)).set(1)
 
 
 class StageMetrics:
@@ -92,55 +92,3 @@ def readiness(checks: Mapping[str, Check]) -> dict[str, str]:
         except Unavailable as error:
             faults[name] = str(error)
     return faults
-
-
-def configure_logs(service: str, level: str, *, human: bool | None = None) -> None:
-    """Log for people on a terminal, as ECS JSON otherwise, one line each, to standard output."""
-    if human is None:
-        human = sys.stdout.isatty()
-    last: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
-        if human
-        else [_ecs(service), structlog.processors.JSONRenderer()]
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            *last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
-    # What the pool says of a lost connection is said again, once, by whoever needed it.
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
-
-
-class _ToStructlog(logging.Handler):
-    """Passes on what libraries log, in our form."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info if record.exc_info and record.exc_info[0] else None
-        structlog.get_logger(record.name).log(record.levelno, record.getMessage(), exc_info=error)
-
-
-def _ecs(service: str) -> structlog.typing.Processor:
-    def rename(_logger: Any, _method: str, event: Any) -> Any:
-        error = event.pop("exception", None)
-        line = {
-            "@timestamp": event.pop("timestamp", None) or rfc3339(utc_now()),
-            "log.level": event.pop("level", "info"),
-            "message": event.pop("event", ""),
-            "ecs.version": ECS_VERSION,
-            "service.name": f"orderstream-{service}",
-        }
-        if error:
-            line["error.stack_trace"] = error
-        if event:
-            line["labels"] = {key: str(value) for key, value in event.items()}
-        return line
-
-    return rename

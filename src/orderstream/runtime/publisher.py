@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orderstream.contract.envelope import Headers
 from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
-from orderstream.runtime.clients import DURABLE, made
+from orderstream.runtime.clients import DURABLE, LOGGED, made
 
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT = 16
@@ -72,6 +72,7 @@ class Publisher:
             Producer,
             self._config
             | DURABLE
+            | LOGGED
             | {
                 "linger.ms": linger_ms,
                 "message.timeout.ms": CONFIRM_TIMEOUT_MS,

@@ -297,6 +297,12 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _set(
         "ORDERSTREAM_LOG_LEVEL", "INFO", "least level that is logged"
     )
+    log_repeats: int = _set(
+        "ORDERSTREAM_LOG_REPEATS",
+        60,
+        "how often a minute the same is logged before it is only counted; 0: without end",
+        ge=0,
+    )
 
     traces_exporter: Literal["none", "otlp"] = _set(
         "OTEL_TRACES_EXPORTER", "none", "`otlp`: export traces; needs `orderstream[otel]`"

@@ -22,7 +22,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
@@ -35,6 +36,7 @@ from orderstream.runtime.access import caller_of, roles_of
 from orderstream.runtime.described import PROBLEM_JSON, REFUSALS, answer_of, describe_problems
 from orderstream.runtime.keys import Caller, Headers
 from orderstream.runtime.observe import Check, readiness
+from orderstream.runtime.timings import TIMINGS, Timed
 
 RETRY_AFTER_S = 1
 BODY_BYTES_MAX = 64 << 10  # Of a route that does not ask for more.
@@ -285,12 +287,14 @@ def web_app(
     on_start: Callable[[], Awaitable[None]] | None = None,
     on_stop: Callable[[], Awaitable[None]] | None = None,
     docs: bool = True,
+    metrics_of: Sequence[Collector] = (),
 ) -> FastAPI:
     """Return an app with /healthz, /readyz, /metrics, /docs and errors as problem documents.
 
     `hints` are checks of what the service does without: reported, and no reason not to be ready.
     With `keys` every other route takes one, of a role that may use it (runtime/access.py). /docs
-    loads its scripts from elsewhere: no `docs` where a browser is signed in.
+    loads its scripts from elsewhere: no `docs` where a browser is signed in. `metrics_of` tell more
+    than what the process counts.
     """
 
     @asynccontextmanager
@@ -315,6 +319,10 @@ def web_app(
     )
     describe_problems(app)
     app.add_middleware(_Gate, keys=keys)
+    app.add_middleware(Timed)
+    own = CollectorRegistry(auto_describe=False)
+    for collector in (TIMINGS, *metrics_of):
+        own.register(collector)
 
     @app.get("/healthz", tags=["health"], summary="Alive")
     async def healthz() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -337,7 +345,8 @@ def web_app(
         responses={200: answer_of("text/plain", "Prometheus' text format")},
     )
     def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        said = generate_latest(REGISTRY) + generate_latest(own)
+        return Response(said, media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(Problem)
     async def on_problem(_request: Request, error: Problem) -> Response:  # pyright: ignore[reportUnusedFunction]

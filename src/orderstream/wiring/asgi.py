@@ -9,7 +9,8 @@ from typing import Any
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.runtime.described import PROBLEM_JSON
-from orderstream.runtime.observe import configure_logs
+from orderstream.runtime.logs import configure_logs
+from orderstream.runtime.observe import present
 from orderstream.runtime.server import Ending, allow_many_files
 from orderstream.runtime.settings import LOOPBACK, Settings
 from orderstream.runtime.web import ASGIApp, problem
@@ -53,7 +54,8 @@ class OrderService:
 
     def _start(self) -> None:
         settings = self._settings()
-        configure_logs("order", settings.log_level)
+        configure_logs("order", settings.log_level, repeats_max=settings.log_repeats)
+        present("order", settings.worker)
         allow_many_files()
         app, ending = order_app(settings)
         _call_when_told_to_end(ending)

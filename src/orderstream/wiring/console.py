@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from orderstream.console.api import Console, console_routes, page_routes, problems, static_files
+from orderstream.console.cluster import Cluster
 from orderstream.console.groups import GroupDesk, Replays
+from orderstream.console.metrics import KafkaMetrics
 from orderstream.console.sampler import Sampler, Seen
 from orderstream.console.services import Services
 from orderstream.console.sessions import Sessions
@@ -13,10 +15,11 @@ from orderstream.console.trail import Trail
 from orderstream.contract.errors import ConfigurationError, Unavailable
 from orderstream.extension.registry import Registered
 from orderstream.flow import SERVICES, flow
-from orderstream.readers import lags, own_consumers, readers
+from orderstream.readers import DECIDES, lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
 from orderstream.runtime.server import WebServer, run
@@ -47,12 +50,11 @@ def console_app(settings: Settings) -> ASGIApp:
             log_reader.append(LogReader(kafka, group))
         log = log_reader[0]
         handled = log.partitions([*letters, topics.dead_letters_handled])
+        found = dict(lags(settings, admin, log, MARKERS_LEFT, consumers()))
         return Seen(
             len(admin.brokers()),
-            {
-                service: [(lag.committed or 0, lag.behind) for lag in found]
-                for service, found in lags(settings, admin, log, MARKERS_LEFT, consumers())
-            },
+            sum(lag.end for lag in found[DECIDES] if lag.topic == topics.order_created),
+            found,
             sum(admin.ends(handled).values()),
         )
 
@@ -81,11 +83,13 @@ def console_app(settings: Settings) -> ASGIApp:
     def own() -> Mapping[str, str]:
         return {found.group: found.name for found in consumers()}
 
+    cluster = Cluster(kafka)
+    groups = GroupDesk(kafka, group, ours, replays, cluster, own)
     console = Console(
         services,
         sampler,
-        TopicDesk(kafka, group),
-        GroupDesk(kafka, group, ours, replays, own),
+        TopicDesk(kafka, group, cluster),
+        groups,
         trail,
         sessions,
         flow(topics, settings.notify_received),
@@ -102,8 +106,8 @@ def console_app(settings: Settings) -> ASGIApp:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await services.close()
-        for reader in log_reader:
-            reader.close()
+        for opened in (*log_reader, groups, cluster):
+            opened.close()
 
     checks: dict[str, Check] = {"start": preparing.check, "kafka": Reach(kafka).check}
     app = web_app(
@@ -113,11 +117,13 @@ def console_app(settings: Settings) -> ASGIApp:
         on_start=on_start,
         on_stop=on_stop,
         docs=False,
+        metrics_of=[KafkaMetrics(sampler, settings.group)],
     )
     problems(app)
     app.mount("/static", static_files())
     app.include_router(page_routes(sessions))
     app.include_router(console_routes(console))
+    app.include_router(logger_routes())
     return app
 
 

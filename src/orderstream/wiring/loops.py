@@ -14,6 +14,7 @@ from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
 from orderstream.runtime.forgotten import Forgotten
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.loop import Loop
 from orderstream.runtime.observe import Check, StageMetrics
 from orderstream.runtime.positions import StoredPositions
@@ -98,7 +99,7 @@ def serve_loop(
         "store": database.ping,
     }
     app = web_app(f"orderstream: {name}", checks, keys=settings.keys(), hints=without)
-    for some in routes:
+    for some in (*routes, logger_routes()):
         app.include_router(some)
     served = app if tracer is None else TracedApp(app, tracer)
     server = WebServer(served, settings.host, port, ending)

@@ -34,6 +34,7 @@ from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.hints import Hints
+from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.observe import Check
 from orderstream.runtime.publisher import Publisher
 from orderstream.runtime.server import Ending, WebServer, run
@@ -134,6 +135,7 @@ def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersA
     app.include_router(feed_routes(feed, watching, waiting.page))
     app.include_router(view_routes(view))
     app.include_router(dead_letter_routes(dead_letters(settings)))
+    app.include_router(logger_routes())
 
     async def ending() -> None:
         await bulk.end()

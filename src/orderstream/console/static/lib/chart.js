@@ -15,7 +15,8 @@ export function Chart({ at, series, height = 170, format = (v) => String(v), lab
       width: place.current.clientWidth || 300,
       height,
       cursor: { y: false },
-      scales: { y: { range: (_, min, max) => [0, Math.max(max || 0, 1) * 1.05] } },
+      // Never less than a minute: fewer points would repeat the same second on the axis.
+      scales: { x: { range: (_, min, max) => [Math.min(min, max - 60), max] }, y: { range: (_, min, max) => [0, Math.max(max || 0, 1) * 1.05] } },
       axes: [
         { ...axis, values: [[3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"]].map(([s, f]) => [s, f, null, null, null, null, null, null, 1]) },
         { ...axis, size: 58, values: (_, ticks) => ticks.map(format) },

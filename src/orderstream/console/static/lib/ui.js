@@ -17,6 +17,12 @@ export const rate = (n) =>
 export const millis = (n) =>
   n === null || n === undefined ? "–" : n >= 10000 ? `${short.format(n / 1000)} s` : `${num(Math.round(n))} ms`;
 
+export const bytes = (n) => {
+  if (n === null || n === undefined) return "–";
+  const power = Math.min(4, Math.floor(Math.log(Math.max(n, 1)) / Math.log(1024)));
+  return `${short.format(n / 1024 ** power)} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
+};
+
 const clock = new Intl.DateTimeFormat(undefined, {
   year: "numeric", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });

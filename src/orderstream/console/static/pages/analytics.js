@@ -33,7 +33,7 @@ export default function Analytics({ theme }) {
     <${Card} title="When orders come: the last seven days by hour"><${Heat} hours=${week.data?.hours ?? []} /><//>
     <div class="grid wide"><${Card} title="Best sellers"><${Table} label="best sellers" rows=${skus?.filter((x) => x.sold > 0)} keyOf=${(x) => x.sku} empty="Nothing was sold yet." columns=${[
         { name: "SKU", of: (x) => html`<a href="#/stock/${enc(x.sku)}">${x.sku}</a>` }, { name: "sold", kind: "num", of: (x) => num(x.sold) }, { name: "sell-through", kind: "num", of: (x) => share(x.sellThrough) },
-        { name: "share", quiet: true, of: (x) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * x.sold) / most}%"></i></div>` }]} /><//>
+        { name: "share", quiet: true, kind: "wide", of: (x) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * x.sold) / most}%"></i></div>` }]} /><//>
       <${Card} title="Wanted and not there"><${Table} label="rejected for stock" rows=${lost.data?.skus.filter((x) => x.lost > 0)} keyOf=${(x) => x.sku} empty="Nothing was missing." columns=${[
         { name: "SKU", of: (x) => html`<a href="#/stock/${enc(x.sku)}">${x.sku}</a>` }, { name: "lost", kind: "num", of: (x) => html`<${Badge} of=${num(x.lost)} kind="warn" />` }, { name: "sold", kind: "num", of: (x) => num(x.sold) }]} /><//>
       <${Card} title="Users of the last day"><${Table} label="users" rows=${users.data?.users} keyOf=${(x) => x.userId} empty="Nobody ordered." columns=${[
@@ -49,7 +49,7 @@ function Histogram({ orders }) {
   const most = Math.max(1, ...bars.map(([, c]) => c));
   if (!took.length) return html`<p class="empty">No order was decided yet.</p>`;
   return html`<${Table} label="latency histogram" rows=${bars} keyOf=${([name]) => name} columns=${[{ name: "took", kind: "tight", of: ([name]) => name }, { name: "orders", kind: "num tight", of: ([, c]) => num(c) },
-    { name: "share", quiet: true, of: ([, c]) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * c) / most}%"></i></div>` }]} />`;
+    { name: "share", quiet: true, kind: "wide", of: ([, c]) => html`<div class="bar" aria-hidden="true"><i style="width:${(100 * c) / most}%"></i></div>` }]} />`;
 }
 
 function Heat({ hours }) {

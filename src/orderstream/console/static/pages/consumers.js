@@ -21,6 +21,22 @@ function List() {
       { name: "topics", of: (g) => html`<span class="mono">${g.topics.join(", ")}</span>` }, { name: "lag", kind: "num", of: (g) => html`<b>${num(g.behind)}</b>` }]} /><//><//>`;
 }
 
+// order.created 0–3, order.created.DLT 0, 2
+function assigned(partitions) {
+  const of = {};
+  for (const [topic, n] of partitions) (of[topic] ??= []).push(n);
+  const runs = (numbers) => {
+    const found = [];
+    for (const n of numbers.sort((a, b) => a - b)) {
+      if (found.length && found.at(-1)[1] === n - 1) found.at(-1)[1] = n;
+      else found.push([n, n]);
+    }
+    return found.map(([a, b]) => (a === b ? a : `${a}–${b}`)).join(", ");
+  };
+  const topics = Object.keys(of).sort();
+  return topics.length ? topics.map((t) => html`<div><span class="mono">${t}</span> ${runs(of[t])}</div>`) : "none";
+}
+
 function One({ group, may, theme }) {
   const seen = useRef([]);
   const { data, error, again } = useLive(async (signal) => {
@@ -37,7 +53,7 @@ function One({ group, may, theme }) {
     ${data && html`${data.seen.length > 1 && html`<${Card} title="Lag since this page was opened"><${Chart} theme=${theme} label="lag by topic" at=${data.seen.map((s) => s.at)} format=${num}
       series=${topics.slice(0, 6).map((t) => ({ name: t, values: data.seen.map((s) => s.behind[t] ?? null) }))} /><//>`}
       <${Card} title="Members"><p>state <${State} of=${data.state} /></p><${Table} label="members" rows=${data.members} keyOf=${(m) => m.client + m.host} empty="Nobody is in it." columns=${[
-        { name: "client", of: (m) => html`<span class="mono">${m.client}</span>` }, { name: "host", of: (m) => m.host }, { name: "partitions", of: (m) => m.partitions.map(([t, n]) => `${t}[${n}]`).join(", ") || "none" }]} /><//>
+        { name: "client", kind: "word", of: (m) => html`<span class="mono">${m.client}</span>` }, { name: "host", kind: "word", of: (m) => m.host }, { name: "partitions", of: (m) => assigned(m.partitions) }]} /><//>
       <${Card} title="Partitions"><${Table} label="partitions" rows=${data.partitions} keyOf=${(p) => p.topic + p.partition} empty="It has committed nothing." columns=${[
         { name: "topic", of: (p) => html`<a class="mono" href="#/topics/${enc(p.topic)}">${p.topic}</a>` }, { name: "partition", kind: "num", of: (p) => p.partition },
         { name: "committed", kind: "num", of: (p) => num(p.committed) }, { name: "end", kind: "num", of: (p) => num(p.end) },

@@ -4,7 +4,8 @@ import { enc, get, send } from "../lib/api.js";
 import { Headers } from "./orders.js";
 
 const API = "/services/order/api/dead-letters";
-const AT_ONCE = 100; // Of a bulk, so that its progress is seen.
+const AT_ONCE = 200; // Of a bulk, so that its progress is seen.
+const PAGE = 50; // Of one cause.
 
 export default function DeadLetters(props) {
   const { rest } = props.place;
@@ -13,88 +14,78 @@ export default function DeadLetters(props) {
 
 const FILTERS = ["topic", "reason", "order", "group"];
 const orderOf = (d) => (d.order ? html`<a href="#/orders/${enc(d.order)}">${d.order}</a>` : "–");
-// What differs between orders is left out, so that one cause is one group.
-const causeOf = (d) => `${d.exception?.split(".").at(-1) ?? "?"}: ${(d.reason ?? "").replace(/\border \S+/g, "order …").replace(/\d{3,}/g, "…")}`;
 
 function List({ place, may, onLetters }) {
   const [filter, apply] = useFilter(place);
   const wanted = Object.fromEntries(FILTERS.map((f) => [f, filter[f]]));
   const [work, setWork] = useState(null);
+  const all = !Object.values(wanted).some(Boolean) && !filter.handled;
   const { data, error, again } = useLive(async (signal) => {
-    const found = await get(API, { ...wanted, handled: filter.handled, limit: 1000 }, signal);
-    if (!Object.values(wanted).some(Boolean) && !filter.handled) onLetters(found.deadLetters.length);
+    const found = await get(`${API}:causes`, { ...wanted, handled: filter.handled }, signal);
+    if (all) onLetters(found.count);
     return found;
-  }, 10000, [JSON.stringify(filter)]);
-  const letters = data?.deadLetters;
-  const open = letters?.filter((d) => !d.handled) ?? [];
-  const groups = Object.entries(Object.groupBy ? Object.groupBy(letters ?? [], causeOf) : (letters ?? []).reduce((all, d) => ((all[causeOf(d)] ??= []).push(d), all), {}));
-  const bulk = async (verb, some) => {
+  }, 3000, [JSON.stringify(filter)]);
+  const bulk = async (verb, cause) => {
     // None that is parked from now on: nobody was asked about those.
-    const newest = Math.max(...letters.map((d) => Date.parse(d.parkedAt)));
-    const until = data.more ? new Date().toISOString() : new Date(newest + 1).toISOString();
-    const parts = some ? {} : { ...Object.fromEntries(Object.entries(wanted).filter(([, v]) => v)), to: until };
-    const count = some ? some.length : (await get_(verb, parts))?.[verb === "redrive" ? "wouldRedrive" : "wouldDiscard"];
+    const newest = Math.max(...data.causes.map((c) => Date.parse(c.last)));
+    const parts = { ...Object.fromEntries(Object.entries({ ...wanted, cause }).filter(([, v]) => v)), to: new Date(newest + 1).toISOString() };
+    const redrives = verb === "redrive";
+    const { count } = await get(`${API}:causes`, parts).catch((error_) => (tell(error_.message, "bad"), {}));
     if (count === undefined) return;
-    const about = count >= 1000 ? "1,000 or more" : num(count);
-    const said = await ask({ title: `${verb === "redrive" ? "Redrive" : "Discard"} ${about} dead letters?`, danger: verb === "discard", yes: verb === "redrive" ? "Redrive them" : "Discard them",
-      text: verb === "redrive" ? "Each goes back to its topic once, and is tried from the beginning. Doing it twice doubles nothing." : "They are not tried again; their orders stay FAILED.",
-      body: html`<${Field} label="note${verb === "discard" ? "" : " (may be left out)"}"><input name="note" required=${verb === "discard"} maxlength="500" /><//>` });
+    const said = await ask({ title: `${redrives ? "Redrive" : "Discard"} ${num(count)} dead letters?`, danger: !redrives, yes: redrives ? "Redrive them" : "Discard them",
+      text: `${cause ? `Those of the cause “${cause}”. ` : ""}${redrives ? "Each goes back to its topic once, and is tried from the beginning. Doing it twice doubles nothing." : "They are not tried again; their orders stay FAILED."}`,
+      body: html`<${Field} label="note${redrives ? " (may be left out)" : ""}"><input name="note" required=${!redrives} maxlength="500" /><//>` });
     if (!said) return;
     let done = 0;
     const left = new Set();
     setWork({ verb, done, count });
     try {
-      if (some) {
-        for (const letter of some) {
-          try {
-            const result = await send("POST", `${API}/${enc(letter.place)}/${verb}`, said.note ? { note: said.note } : {});
-            done += result.redriven ?? result.discarded ?? 0;
-          } catch (error_) {
-            if (!error_.status || error_.status >= 500) throw error_;
-            left.add(error_.message);
-          }
-          setWork({ verb, done, count });
-        }
-      } else {
-        for (;;) {
-          const result = await send("POST", `${API}:${verb}`, { ...parts, limit: AT_ONCE, ...(said.note ? { note: said.note } : {}) });
-          const moved = result.redriven ?? result.discarded ?? 0;
-          for (const place of result.nowhere ?? []) left.add(`${place} does not say where it came from`);
-          done += moved;
-          setWork({ verb, done, count: Math.max(count, done) });
-          if (!moved) break;
-        }
+      for (;;) {
+        const result = await send("POST", `${API}:${verb}`, { ...parts, limit: AT_ONCE, ...(said.note ? { note: said.note } : {}) });
+        const moved = result.redriven ?? result.discarded ?? 0;
+        for (const at of result.nowhere ?? []) left.add(`${at} does not say where it came from`);
+        done += moved;
+        setWork({ verb, done, count: Math.max(count, done) });
+        if (!moved) break;
       }
-      tell(`${num(done)} ${verb === "redrive" ? "redriven" : "discarded"}.${left.size ? ` Left: ${[...left].slice(0, 5).join("; ")}` : ""}`, left.size ? "bad" : "");
+      tell(`${num(done)} ${redrives ? "redriven" : "discarded"}.${left.size ? ` Left: ${[...left].slice(0, 5).join("; ")}` : ""}`, left.size ? "bad" : "");
     } catch (error_) {
       tell(`${num(done)} done, then: ${error_.message}`, "bad");
     }
     setWork(null);
     again();
   };
-  const columns = [
-    { name: "parked", kind: "tight", of: (d) => html`<${Time} at=${d.parkedAt} />` },
-    { name: "order", of: orderOf }, { name: "from", of: (d) => html`<span class="mono">${d.origin?.topic ?? "?"}</span>` },
-    { name: "reason", of: (d) => html`<a href="#/dead-letters/${enc(d.place)}">${d.reason || d.exception || d.place}</a>` },
-    { name: "times", kind: "num", of: (d) => num(d.times) },
-    { name: "state", kind: "tight", of: (d) => (d.handled ? html`<${Badge} of=${d.handled.action ?? d.handled.how ?? "handled"} kind="calm" />` : html`<${Badge} of="open" kind="bad" />`) },
-  ];
-  return html`<${Page} title="Dead letters" sub="records that kept failing, by cause" actions=${may && open.length > 0 && html`
-      <button disabled=${work} onClick=${() => bulk("discard")}>Discard all that fit</button><button class="main" disabled=${work} onClick=${() => bulk("redrive")}>Redrive all that fit</button>`}>
+  const busy = Boolean(work);
+  return html`<${Page} title="Dead letters" sub="records that kept failing, by cause; live" actions=${may && data?.count > 0 && !filter.handled && html`
+      <button disabled=${busy} onClick=${() => bulk("discard")}>Discard all that fit</button><button class="main" disabled=${busy} onClick=${() => bulk("redrive")}>Redrive all that fit</button>`}>
     <form class="filters" onSubmit=${apply} role="search">${FILTERS.map((f) => html`<${Field} label=${f}><input name=${f} defaultValue=${filter[f]} data-search=${f === "reason" ? true : undefined} size="14" /><//>`)}
       <${Field} label="show"><select name="handled"><option value="">open</option><option value="true" selected=${filter.handled === "true"}>handled too</option></select><//><button class="main">Search</button></form>
     <${Away} error=${error} />
     ${work && html`<div class="card" role="status">${work.verb === "redrive" ? "Redriving" : "Discarding"}: ${num(work.done)} of ${num(work.count)}
       <progress max=${work.count} value=${work.done} aria-label="progress">${work.done}</progress></div>`}
-    ${data?.more && html`<p class="note">There are more than these 1,000.</p>`}
-    ${letters && !letters.length && html`<${Card}><p class="empty">No dead letter fits. Good.</p><//>`}
-    ${groups.map(([cause, some]) => html`<${Card} key=${cause} title="${cause} (${num(some.length)})" actions=${may && some.some((d) => !d.handled) && html`
-      <button disabled=${work} onClick=${() => bulk("discard", some.filter((d) => !d.handled))}>Discard</button><button disabled=${work} onClick=${() => bulk("redrive", some.filter((d) => !d.handled))}>Redrive</button>`}>
-      <${Table} label=${cause} rows=${some.slice(0, 50)} columns=${columns} keyOf=${(d) => d.place} />
-      ${some.length > 50 && html`<p class="soft">50 of ${num(some.length)} are shown: search for the others.</p>`}<//>`)}<//>`;
+    ${data && !data.count && html`<${Card}><p class="empty">No dead letter fits. Good.</p><//>`}
+    ${data?.causes.map((of) => html`<${Cause} key=${of.cause} of=${of} wanted=${{ ...wanted, handled: filter.handled }} actions=${may && !filter.handled && html`
+      <button disabled=${busy} onClick=${() => bulk("discard", of.cause)}>Discard</button><button disabled=${busy} onClick=${() => bulk("redrive", of.cause)}>Redrive</button>`} />`)}<//>`;
 }
 
-const get_ = (verb, parts) => act(() => send("POST", `${API}:${verb}`, { ...parts, dryRun: true, ...(verb === "discard" ? { note: "dry run" } : {}) }), "Counted: nothing was done yet.");
+const COLUMNS = [
+  { name: "parked", kind: "tight", of: (d) => html`<${Time} at=${d.parkedAt} />` },
+  { name: "order", of: orderOf }, { name: "from", of: (d) => html`<span class="mono">${d.origin?.topic ?? "?"}</span>` },
+  { name: "reason", of: (d) => html`<a href="#/dead-letters/${enc(d.place)}">${d.reason || d.exception || d.place}</a>` },
+  { name: "times", kind: "num", of: (d) => num(d.times) },
+  { name: "state", kind: "tight", of: (d) => (d.handled ? html`<${Badge} of=${d.handled.action} kind="calm" /> <span class="soft">by ${d.handled.by}</span>` : html`<${Badge} of="open" kind="bad" />`) },
+];
+
+// One cause, newest first; what stands below the first page is turned to.
+function Cause({ of, wanted, actions }) {
+  const [cursors, setCursors] = useState([]);
+  const { data, error } = useLive((signal) => get(API, { ...wanted, cause: of.cause, limit: PAGE, cursor: cursors.at(-1) }, signal),
+    cursors.length ? 0 : 10000, [JSON.stringify(wanted), of.count, cursors.at(-1)]);
+  return html`<${Card} title="${of.cause} (${num(of.count)})" actions=${actions}><${Away} error=${error} />
+    <${Table} label=${of.cause} rows=${data?.deadLetters} columns=${COLUMNS} keyOf=${(d) => d.place} />
+    ${(data?.nextCursor || cursors.length > 0) && html`<div class="row"><button disabled=${!cursors.length} onClick=${() => setCursors(cursors.slice(0, -1))}>Newer</button>
+      <button disabled=${!data?.nextCursor} onClick=${() => setCursors([...cursors, data.nextCursor])}>Older</button></div>`}<//>`;
+}
 
 function One({ at, may }) {
   const path = `${API}/${enc(at)}`;

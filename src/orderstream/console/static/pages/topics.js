@@ -1,5 +1,5 @@
 // Topics: their records, partitions and settings.
-import { act, ask, Away, Badge, Card, Field, html, num, Page, Payload, Table, tell, Time, useEffect, useLive, useState } from "../lib/ui.js";
+import { act, ask, Away, Badge, bytes, Card, Field, html, num, Page, Payload, Table, tell, Time, useEffect, useLive, useState } from "../lib/ui.js";
 import { enc, get, query, send } from "../lib/api.js";
 import { Headers } from "./orders.js";
 
@@ -15,12 +15,12 @@ function List() {
   const [text, setText] = useState("");
   const { data, error } = useLive((signal) => get("/console/topics", {}, signal), 5000);
   const rows = data?.topics.filter((t) => t.name.toLowerCase().includes(text.toLowerCase()));
-  return html`<${Page} title="Topics" sub="live; the count is of offsets, ends of transactions included">
+  return html`<${Page} title="Topics" sub="live; ends of transactions count among the offsets, sizes are of one replica on disk">
     <form class="filters" role="search" onSubmit=${(e) => e.preventDefault()}><${Field} label="name"><input data-search placeholder="/" value=${text} onInput=${(e) => setText(e.target.value)} /><//></form>
     <${Away} error=${error} />
     <${Card}><${Table} label="topics" rows=${rows} keyOf=${(t) => t.name} empty="No topic fits." columns=${[
       { name: "topic", of: (t) => html`<a class="mono" href="#/topics/${enc(t.name)}">${t.name}</a>` }, { name: "partitions", kind: "num", of: (t) => num(t.partitions) },
-      { name: "replicas", kind: "num", of: (t) => num(t.replication) }, { name: "offsets", kind: "num", of: (t) => num(t.records) }]} /><//><//>`;
+      { name: "replicas", kind: "num", of: (t) => num(t.replication) }, { name: "offsets", kind: "num", of: (t) => num(t.records) }, { name: "size", kind: "num", of: (t) => html`<span title="${num(t.bytes)} bytes of one replica">${bytes(t.bytes)}</span>` }]} /><//><//>`;
 }
 
 function startOf(parts) {
@@ -74,7 +74,7 @@ function One({ topic, place, may }) {
   const columns = [
     { name: "at", kind: "tight", of: (r) => html`<span class="mono">${r.partition} @ ${num(r.offset)}</span>` },
     { name: "time", kind: "tight", of: (r) => html`<${Time} at=${r.time} />` },
-    { name: "key", of: (r) => html`<span class="mono">${r.key ?? r.keyHex ?? "–"}</span>` },
+    { name: "key", kind: "word", of: (r) => html`<span class="mono">${r.key ?? r.keyHex ?? "–"}</span>` },
     { name: "record", of: (r) => html`<details><summary class="mono">${preview(r)}</summary><${Payload} text=${r.value} hex=${r.valueHex} /><${Headers} headers=${r.headers} /></details>` },
   ];
   const download = (form) => {
@@ -104,7 +104,7 @@ function One({ topic, place, may }) {
     ${about.data && html`<div class="grid wide"><${Card} title="Partitions"><${Table} label="partitions" rows=${about.data.partitions} keyOf=${(p) => p.partition} columns=${[
       { name: "partition", kind: "num", of: (p) => p.partition }, { name: "leader", kind: "num", of: (p) => p.leader }, { name: "replicas", of: (p) => p.replicas.join(", ") },
       { name: "in sync", of: (p) => html`${p.inSync.join(", ")} ${p.inSync.length < p.replicas.length ? html`<${Badge} of="behind" kind="bad" />` : null}` },
-      { name: "begin", kind: "num", of: (p) => num(p.begin) }, { name: "end", kind: "num", of: (p) => num(p.end) }]} /><//>
+      { name: "begin", kind: "num", of: (p) => num(p.begin) }, { name: "end", kind: "num", of: (p) => num(p.end) }, { name: "size", kind: "num", of: (p) => bytes(p.bytes) }]} /><//>
       <${Card} title="Settings"><details><summary>all ${about.data.config.length}</summary><${Settings} rows=${about.data.config} /></details><${Settings} rows=${about.data.config.filter((c) => c.own)} /><//></div>`}<//>`;
 }
 
