@@ -34,10 +34,10 @@ check: setup  ## format, lint, types, import rules, locks, the contract, the doc
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_lock.py
 	$(BIN)/python .ci/check_contract.py
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 
 docs: setup  ## the documentation as a site, to be opened without a server
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 	@echo "open file://$(CURDIR)/build/docs/index.html"
 
 docs-serve: setup  ## the same on http://127.0.0.1:8000, built again at each change

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from pydantic import SecretStr
 
 from orderstream.analytics.api import analytics_routes
-from orderstream.asyncapi import documents, written
+from orderstream.asyncapi import VERSION, documents, written
 from orderstream.cli import app as root
 from orderstream.cli import commands
 from orderstream.dead_letters.api import dead_letter_routes
@@ -193,6 +193,7 @@ def openapi() -> dict[str, Any]:
             app.include_router(router)
         if service == "order":
             OrdersApi(app, NOTHING, NOTHING, 1)  # Adds its POST.
+        app.version = VERSION  # The contract's, not that of the commit at hand.
         document = app.openapi()
         server = [{"url": f"http://127.0.0.1:{port}", "description": f"the {service} service"}]
         paths = {

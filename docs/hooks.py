@@ -6,12 +6,13 @@ left out of addresses. What MkDocs calls at which moment: mkdocs.org/dev-guide/p
 
 import re
 from collections.abc import Iterable
+from os.path import normpath
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 TOP = Path(__file__).parents[1]
 # Of `[text](path#anchor)`, pictures too, the path; none of an address and of an anchor alone.
@@ -50,6 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 config.site_dir,
                 config.use_directory_urls,
                 dest_uri=_address(path),
+                inclusion=InclusionLevel.INCLUDED,  # Also one whose name begins with a point.
             )
         )
     return found
@@ -104,7 +106,8 @@ def _linked(paths: Iterable[str]) -> set[str]:
         if path.endswith(".md"):
             page = TOP / path
             links = LINK.findall(CODE.sub("", page.read_text("utf-8")))
-            targets = [(page.parent / unquote(link)).resolve() for link in links]
+            # Not resolved: what is linked to by a symbolic link has that one's path.
+            targets = [Path(normpath(page.parent / unquote(link))) for link in links]
             ahead += [
                 target.relative_to(TOP).as_posix()
                 for target in targets
