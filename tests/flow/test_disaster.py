@@ -51,7 +51,8 @@ def told(hooks: Hooks) -> Counter[str]:
     return Counter(hooks.ids)
 
 
-@pytest.mark.parametrize("orders", [500, pytest.param(20_000, marks=pytest.mark.chaos)])
+@pytest.mark.chaos  # tests/kafka/test_reconcile.py is the short form.
+@pytest.mark.parametrize("orders", [500, 20_000])
 def test_the_database_is_lost_and_no_order_with_it(
     running: Installation, hooks: Hooks, orders: int
 ) -> None:

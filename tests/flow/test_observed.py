@@ -232,7 +232,9 @@ class TestPrometheus:
             lambda: [r["labels"] for r in prometheus.ask("/alerts")["alerts"]],
             what="a dead letter is told of",
         )
-        assert [labels["alertname"] for labels in firing] == ["OrderstreamDeadLetters"]
+        told = {labels["alertname"] for labels in firing}
+        # Nobody takes its webhooks, which is seen sooner or later.
+        assert told - {"OrderstreamMessagesFail"} == {"OrderstreamDeadLetters"}
 
         workers = prometheus.query('orderstream_stage_running{stage="inventory"} == 1')
         assert len({worker["metric"]["instance"] for worker in workers}) == 2

@@ -137,7 +137,13 @@ def test_topics_are_brought_to_what_is_set(settings_of: SettingsOf) -> None:
     assert (code, "nobody is no topic of the flow" in said) == (2, True)
 
 
-@pytest.mark.parametrize("more", [3, 40], ids=["shorter than before", "longer than before"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(3, id="shorter than before"),
+        pytest.param(40, id="longer than before", marks=pytest.mark.chaos),
+    ],
+)
 def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
     kafka: str, dsn: str, more: int
 ) -> None:
@@ -175,6 +181,7 @@ def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
     assert rare == (1, 1)  # One of them got it.
 
 
+@pytest.mark.chaos
 def test_outcomes_that_were_lost_with_their_topic_are_said_again(kafka: str, dsn: str) -> None:
     settings = flow_at_rest(kafka, dsn)
     topic = settings.topics.inventory_reserved

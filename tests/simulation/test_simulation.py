@@ -11,8 +11,8 @@ import pytest
 
 from tests.simulation.world import Violation, World
 
-FIXED = range(1, 701)  # The same in every run, so that a change is compared with the last one.
-FRESH = 300
+FIXED = range(1, 401)  # The same in every run, so that a change is compared with the last one.
+FRESH = 200
 CHAOS = 100_000
 CHUNK = 500
 KINDS = (
