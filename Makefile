@@ -1,5 +1,5 @@
 # Two commands do everything: `make run` and `make test`. Each sets up what it needs, once.
-PYTHON ?= python3
+PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 # Quiet about a MkDocs 2: the lock has the one that the theme is made for (docs/decisions/0026).
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
