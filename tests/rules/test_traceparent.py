@@ -2,7 +2,7 @@
 
 import pytest
 
-from orderstream.contract.envelope import is_sampled, read_traceparent, trace_id
+from orderstream.contract.envelope import context_of, is_sampled, read_traceparent
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -40,10 +40,10 @@ class TestATraceContext:
         assert is_sampled(TRACE[:-2] + flags) is sampled
 
 
-class TestATraceId:
+class TestTheContextOfARecord:
     def test_is_that_of_the_last_header(self) -> None:
         headers: list[tuple[str, bytes | None]] = [("traceparent", b"junk"), ("traceparent", TRACE)]
-        assert trace_id(headers) == "4bf92f3577b34da6a3ce929d0e0e4736"
+        assert context_of(headers) == TRACE
 
     def test_is_none_without_one(self) -> None:
-        assert trace_id(None) is trace_id([("traceparent", b"junk")]) is None
+        assert context_of(None) is context_of([("traceparent", b"junk")]) is None

@@ -19,11 +19,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
+from orderstream.contract.envelope import context_of
 from orderstream.contract.errors import ConfigurationError, TransactionAborted
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from orderstream.runtime.traced import TracedApp
-from orderstream.runtime.tracing import BatchTracer, context_of
+from orderstream.runtime.tracing import BatchTracer
 from orderstream.runtime.tracing_otel import FLUSH_TIMEOUT_S, OtelTracer
 from orderstream.wiring.tracing import tracing
 from tests.collector import Collector, Seen, collecting

@@ -90,7 +90,6 @@ def is_sampled(traceparent: bytes) -> bool:
     return bool(int(traceparent[53:55], 16) & 1)
 
 
-def trace_id(headers: Sequence[tuple[str, bytes | None]] | None) -> str | None:
-    """Return the id of the trace that a record belongs to, 32 hex digits."""
-    context = read_traceparent(header(headers, TRACEPARENT))
-    return None if context is None else context[3:35].decode()
+def context_of(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes | None:
+    """Return the W3C trace context that a record carries, if it is one."""
+    return read_traceparent(header(headers, TRACEPARENT))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from msgspec import structs
 from psycopg import Connection
 
-from orderstream.contract.envelope import TRACEPARENT, event_id, header, read_traceparent
+from orderstream.contract.envelope import context_of, event_id
 from orderstream.contract.errors import Malformed
 from orderstream.contract.events import (
     decode_cancelled,
@@ -99,7 +99,7 @@ def notification_stage(
 
 
 def _traced(delivery: Delivery) -> Notice:
-    context = read_traceparent(header(delivery.record.headers(), TRACEPARENT))
+    context = context_of(delivery.record.headers())
     if context is None:
         return delivery.event
     return structs.replace(delivery.event, traceparent=context.decode())

@@ -18,7 +18,6 @@ from orderstream.contract.events import (
     InventoryRejected,
     OrderFulfilled,
     decode_cancelled,
-    decode_created,
     decode_fulfilled,
     decode_rejected,
     decode_released,
@@ -46,6 +45,7 @@ class Facts:
     ) -> None:
         self._connection = connection
         self._topics = topics
+        self._read_order = topics.read_order
         self._seen = seen
         self._answered = answered
         self._rows: dict[str, list[Row]] = {}
@@ -79,7 +79,7 @@ class Facts:
     def _facts(self, record: Record) -> Iterator[tuple[str, Row]]:
         topic, value, t = record.topic(), record.value(), self._topics
         if topic == t.order_created:
-            order = decode_created(value)
+            order = self._read_order(value, record.key())
             self.orders += 1
             claims = list(_claims(record, order.order_id))
             number = number_of(order.key)

@@ -16,7 +16,7 @@ from psycopg import Connection, sql
 
 from orderstream.contract.envelope import Envelope
 from orderstream.contract.errors import Unavailable
-from orderstream.contract.events import OrderCreated, encode
+from orderstream.contract.events import OrderCreated
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, Line
 from orderstream.readers import DECIDES, readers
@@ -136,7 +136,7 @@ def _outcomes(topics: Topics) -> Iterable[str]:
 
 def _under_way(connection: Connection, topics: Topics) -> Iterator[Output]:
     """Give the orders that wait for an outcome as they were accepted."""
-    envelope = Envelope("order.created", SOURCE)
+    envelope, write = Envelope("order.created", SOURCE), topics.write_order
     for order_id, numeric_id, user_id, numeric_user, items, at, owner, notify in connection.execute(
         _UNDER_WAY
     ):
@@ -151,4 +151,4 @@ def _under_way(connection: Connection, topics: Topics) -> Iterator[Output]:
         )
         key = order.key.encode()
         headers = envelope.headers(key, created_at or utc_now())
-        yield Output(topics.order_created, key, encode(order), headers)
+        yield Output(topics.order_created, key, write(order), headers)

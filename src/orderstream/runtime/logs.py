@@ -18,7 +18,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from orderstream import __version__
-from orderstream.contract.envelope import TRACEPARENT, header, read_traceparent
+from orderstream.contract.envelope import context_of
 from orderstream.contract.errors import Malformed, OrderstreamError
 from orderstream.runtime.log_repeats import REPEATS_MAX, Repeats
 from orderstream.runtime.stage import Record
@@ -124,7 +124,7 @@ def place_of(record: Record) -> dict[str, Any]:
 
 def trace_of(record: Record) -> tuple[str, str] | tuple[None, None]:
     """Return the ids of the trace and the span that a record is of, if it says so rightly."""
-    context = read_traceparent(header(record.headers(), TRACEPARENT))
+    context = context_of(record.headers())
     return (None, None) if context is None else (context[3:35].decode(), context[36:52].decode())
 
 

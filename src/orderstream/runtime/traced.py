@@ -9,12 +9,12 @@ from __future__ import annotations  # Else each request makes the types of the i
 from dataclasses import replace
 from typing import Any
 
-from orderstream.contract.envelope import TRACEPARENT, Headers, read_traceparent
+from orderstream.contract.envelope import TRACEPARENT, Headers, context_of, read_traceparent
 from orderstream.contract.errors import OutcomeUnknown
 from orderstream.runtime.direct import Answer, DirectRoute
 from orderstream.runtime.direct import Headers as HttpHeaders
 from orderstream.runtime.publisher import Publisher, Settled
-from orderstream.runtime.tracing import KEY, Span, Tracer, context_of, sending, with_context
+from orderstream.runtime.tracing import KEY, Span, Tracer, sending, with_context
 from orderstream.runtime.web import ASGIApp
 
 _NAME = TRACEPARENT.encode()

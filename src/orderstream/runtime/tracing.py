@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from orderstream.contract.envelope import TRACEPARENT, Headers, header, read_traceparent
+from orderstream.contract.envelope import TRACEPARENT, Headers, context_of
 from orderstream.runtime.broker import Sink
 from orderstream.runtime.stage import Output, Positions, Record
 
@@ -96,11 +96,6 @@ def traced(tracer: Tracer, name: str) -> Generator[bytes | None]:
         raise
     finally:
         span.end(error)
-
-
-def context_of(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes | None:
-    """Return the context that a record carries, if it is one."""
-    return read_traceparent(header(headers, TRACEPARENT))
 
 
 def with_context(headers: Headers, traceparent: bytes) -> Headers:
