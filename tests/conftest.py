@@ -10,6 +10,7 @@ from typing import NoReturn
 import psycopg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -31,6 +32,16 @@ def _drop(_logger: object, _method: str, _event: object) -> NoReturn:
 
 # What is logged on purpose is no news; structlog's own way draws each exception with its locals.
 structlog.configure(processors=[_drop])
+
+
+# How fast a machine is, is no fault of what is tested. The rest is as Hypothesis has it, in CI too.
+settings.register_profile(
+    "any-machine",
+    parent=settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any-machine")
 
 
 def pytest_configure() -> None:

@@ -157,7 +157,9 @@ class TestFold:
         ]
 
     @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(batches=batchings())
     def test_any_order_and_any_batching_give_the_same_pages(
