@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.flow.installation import Installation, installation
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = "there is no Chromium: `apt-get install chromium` (as root) brings it"
+WITHIN_MS = 15_000  # A busy machine is slow; what comes sooner is not waited for.
+expect.set_options(timeout=WITHIN_MS)
+
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -91,7 +94,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         **options: Any,
     ) -> Page:
         context = browser.new_context(base_url=base_url, viewport=viewport, **options)  # pyright: ignore[reportArgumentType]
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(WITHIN_MS)
         contexts.append(context)
         page = context.new_page()
         watched.append(Watched(page, expected))

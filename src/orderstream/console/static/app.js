@@ -1,6 +1,6 @@
 // The shell: who is signed in, which page is shown, and the keys that lead there.
 import { render } from "./vendor/preact.js";
-import { ask, html, Questions, Toasts, useEffect, useState } from "./lib/ui.js";
+import { ask, html, Questions, Toasts, useEffect, useLayoutEffect, useState } from "./lib/ui.js";
 import { get, onSignedOut, send } from "./lib/api.js";
 import { Overview } from "./pages/overview.js";
 
@@ -33,7 +33,7 @@ function placeNow() {
 
 function usePlace() {
   const [place, setPlace] = useState(placeNow);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const moved = () => {
       setPlace(placeNow());
       scrollTo(0, 0);
@@ -48,8 +48,9 @@ const KEYS_HELP = html`<dl class="facts"><dt><kbd>/</kbd></dt><dd>search on this
   ${PAGES.map(([, title, key]) => html`<dt><kbd>g</kbd> <kbd>${key}</kbd></dt><dd>${title}</dd>`)}
   <dt><kbd>?</kbd></dt><dd>this list</dd></dl>`;
 
+// Before the page is painted: who sees it may press a key.
 function useKeys() {
-  useEffect(() => {
+  useLayoutEffect(() => {
     let went = 0;
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;

@@ -1,11 +1,11 @@
 // What every page is made of.
 import { h, Component } from "../vendor/preact.js";
-import { useCallback, useEffect, useRef, useState } from "../vendor/hooks.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
 import htm from "../vendor/htm.js";
 import { query } from "./api.js";
 
 export const html = htm.bind(h);
-export { Component, useCallback, useEffect, useRef, useState };
+export { Component, useCallback, useEffect, useLayoutEffect, useRef, useState };
 
 // Numbers and times ---------------------------------------------------------------------------
 
