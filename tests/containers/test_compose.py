@@ -16,7 +16,7 @@ import yaml
 from orderstream.local.guard import Guard
 from orderstream.local.kafka_config import Node, write_config
 from orderstream.runtime.admin import Admin
-from orderstream.wiring.setup import DEMO_CATALOGUE
+from orderstream.wiring.demo import DEMO_CATALOGUE
 from tests.conftest import database_copy
 from tests.containers.compose import (
     ELK,

@@ -30,8 +30,8 @@ from orderstream.runtime.replay import Target
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from orderstream.wiring.consumers import consumer_loop, prepare_consumer
+from orderstream.wiring.dead_letters import dead_letters
 from orderstream.wiring.replays import replay_of
-from orderstream.wiring.setup import dead_letters
 from tests.builders import an_order
 from tests.conftest import SettingsOf
 from tests.kafka.test_replay import come_to_rest, running

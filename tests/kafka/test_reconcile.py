@@ -18,6 +18,7 @@ from orderstream.orders.store import Claim
 from orderstream.recovery import reconcile as module
 from orderstream.recovery.guard import ahead
 from orderstream.recovery.reconcile import IDS_LEFT_OUT_MAX, id_after, reconcile
+from orderstream.runtime.admin import Admin
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output
 from orderstream.wiring.replays import own_replays
@@ -117,10 +118,10 @@ def restored(lost: tuple[Settings, str]) -> Iterator[Settings]:
 class TestAServiceThatIsStarted:
     def test_waits_until_the_database_is_reconciled(self, restored: Settings) -> None:
         with pytest.raises(Unavailable, match=r"older than Kafka.*db reconcile"):
-            refuse_restored(restored)
+            refuse_restored(restored, Admin(restored.kafka()))
 
     def test_does_not_wait_for_the_one_that_was_not_lost(self, lost: tuple[Settings, str]) -> None:
-        refuse_restored(lost[0])
+        refuse_restored(lost[0], Admin(lost[0].kafka()))
 
 
 class TestReconcile:
@@ -133,11 +134,11 @@ class TestReconcile:
 
     def test_changes_nothing_in_a_dry_run(self, restored: Settings) -> None:
         before = [rows(restored, query) for query in INVENTORY]
-        places = ahead(restored)
+        places = ahead(restored, Admin(restored.kafka()))
         found = reconcile(restored, own_replays(restored), dry_run=True)
         assert (found.done, found.orders, found.consumers) == (False, 16, ["noting"])
         assert [rows(restored, query) for query in INVENTORY] == before
-        assert ahead(restored) == places
+        assert ahead(restored, Admin(restored.kafka())) == places
 
     def test_refuses_a_log_that_does_not_reach_back(self, restored: Settings) -> None:
         topic = restored.topics.order_created
@@ -149,7 +150,7 @@ class TestReconcile:
             Unavailable, match=r"does not reach back.*order_view|view had read 9999"
         ):
             reconcile(restored, {})
-        assert ahead(restored) != []
+        assert ahead(restored, Admin(restored.kafka())) != []
 
     def test_that_crashed_is_done_again(
         self, restored: Settings, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +162,7 @@ class TestReconcile:
             patched.setattr(module, "_set_back", crash)
             with pytest.raises(KeyboardInterrupt):
                 reconcile(restored, {})
-        assert ahead(restored) != []
+        assert ahead(restored, Admin(restored.kafka())) != []
         found = reconcile(restored, {}, dry_run=True)
         assert (found.decided, found.shipped, found.claims, found.not_told_again) == (0, 0, 0, 0)
 
@@ -186,7 +187,7 @@ class TestReconcile:
         assert rows(restored, "SELECT next FROM orders.id_block") == [
             (GIVEN + 6 + IDS_LEFT_OUT_MAX,)
         ]
-        assert ahead(restored) == []
+        assert ahead(restored, Admin(restored.kafka())) == []
 
         more = Counter(order.key for order in BACKLOG)
         with consuming(noting(restored), restored):

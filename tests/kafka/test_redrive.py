@@ -19,7 +19,7 @@ from orderstream.dead_letters.rules import Place, Wanted, edited
 from orderstream.runtime.broker_kafka import KafkaSink
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output, Record
-from orderstream.wiring.setup import dead_letters
+from orderstream.wiring.dead_letters import dead_letters
 from tests.conftest import SettingsOf
 from tests.kafka.topics import create, decided, headers_of, keys, put, read
 from tests.kafka.workers import Workers, stock
@@ -224,7 +224,7 @@ def killed_at(settings: Settings, call: str, after: bool, folder: Path) -> int:
         textwrap.dedent(
             f"""
             import os, signal
-            from orderstream.wiring.setup import dead_letters
+            from orderstream.wiring.dead_letters import dead_letters
             from orderstream.dead_letters.desk import Change
             from orderstream.dead_letters.rules import Wanted
             from orderstream.runtime.broker_kafka import KafkaSink

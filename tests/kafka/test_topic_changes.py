@@ -149,7 +149,7 @@ def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
 ) -> None:
     settings = flow_at_rest(kafka, dsn)
     topics = settings.topics
-    refuse_made_anew(settings)  # As every start does.
+    refuse_made_anew(settings, Admin(settings.kafka()))  # As every start does.
     outcomes = decided(settings)
     waiting = [an_order(("MUG", 1), order_id=f"waits-{n}") for n in range(5)]
     put(settings, *waiting)
@@ -162,13 +162,13 @@ def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
     new = [an_order(("RARE", 1), order_id=f"new-{n}") for n in range(more)]
     put(settings, *new)
     with pytest.raises(Unavailable, match=r"made anew.*topics adopt"):
-        refuse_made_anew(settings)
+        refuse_made_anew(settings, Admin(settings.kafka()))
 
     stopped(settings)
     plan = adopt(settings, [topics.order_created], {}, dry_run=True)
     assert (plan.orders, plan.done) == (5, False)
     assert adopt(settings, [topics.order_created], {}).orders == 5
-    refuse_made_anew(settings)
+    refuse_made_anew(settings, Admin(settings.kafka()))
     with running(settings, *STAGES):
         report = settled(settings)
     assert {check.undecided for check in report.checks} == {
@@ -185,7 +185,7 @@ def test_orders_are_lost_with_their_topic_only_where_nobody_had_read_them(
 def test_outcomes_that_were_lost_with_their_topic_are_said_again(kafka: str, dsn: str) -> None:
     settings = flow_at_rest(kafka, dsn)
     topic = settings.topics.inventory_reserved
-    refuse_made_anew(settings)
+    refuse_made_anew(settings, Admin(settings.kafka()))
     order = an_order(("RARE", 1), order_id="unseen")
     put(settings, order)
     with running(settings, "inventory"):

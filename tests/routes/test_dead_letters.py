@@ -9,7 +9,7 @@ import pytest
 from orderstream.dead_letters.api import dead_letter_routes
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import web_app
-from orderstream.wiring.setup import dead_letters
+from orderstream.wiring.dead_letters import dead_letters
 from tests.conftest import SettingsOf
 from tests.kafka.test_redrive import put_back, springs
 from tests.kafka.topics import create, put, read

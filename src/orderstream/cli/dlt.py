@@ -210,6 +210,6 @@ def _time(time_ms: int) -> str:
 
 def desk_of() -> "DeadLetters":
     """Return the dead letters of the Kafka that is set, or runs here."""
-    from orderstream.wiring.setup import dead_letters
+    from orderstream.wiring.dead_letters import dead_letters
 
     return dead_letters(settings.load_resolved(database=False))

@@ -180,7 +180,7 @@ def _database_findings(dsn: str) -> Iterator[Finding]:
 
 def check_redis(current: "Settings") -> Iterator[Finding]:
     """Check the Redis that is set, if one is; none of its faults is more than a warning."""
-    from orderstream.wiring.setup import hints_of
+    from orderstream.wiring.hints import hints_of
 
     hints = hints_of(current)
     if hints is None:

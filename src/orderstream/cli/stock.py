@@ -121,7 +121,7 @@ def import_stock(
 @stock.command("demo")
 def demo_stock(as_json: AsJson = False) -> None:
     """Put the demo's goods on empty shelves, as `up` does; where there is stock, do nothing."""
-    from orderstream.wiring.setup import DEMO_CATALOGUE
+    from orderstream.wiring.demo import DEMO_CATALOGUE
 
     with api_of("inventory", settings.load(), IMPORT_TIMEOUT_S) as api:
         done: dict[str, int] = {"imported": 0}

@@ -168,10 +168,11 @@ def adopt(
 
     from orderstream.recovery.guard import made_anew
     from orderstream.recovery.lost_topics import adopt as take
+    from orderstream.runtime.admin import Admin
     from orderstream.wiring.replays import own_replays
 
     current = settings.load_resolved()
-    names = lost or made_anew(current)
+    names = lost or made_anew(current, Admin(current.kafka()))
     if names and not (dry_run or yes):
         question = f"read {', '.join(names)} from the beginning?"
         typer.confirm(question, abort=True, err=True)

@@ -98,7 +98,8 @@ def everything(
     from orderstream.local.processes import free_port
     from orderstream.local.supervisor import Supervisor
     from orderstream.runtime.logs import configure_logs
-    from orderstream.wiring.setup import load_demo_catalogue, prepare
+    from orderstream.wiring.demo import load_demo_catalogue
+    from orderstream.wiring.setup import prepare
 
     configure_logs("up", "WARNING", human=True)
     began = time.monotonic()

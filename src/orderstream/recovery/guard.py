@@ -37,14 +37,14 @@ class Place:
     committed: int
 
 
-def ahead(settings: Settings) -> list[Place]:
+def ahead(settings: Settings, admin: Admin) -> list[Place]:
     """Return where Kafka knows a service to have read further than its own store does.
 
     A service tells Kafka after its store: so the store was restored, or is another. Until it has
     been reconciled nothing may be decided by it. Raises Unavailable.
     """
     with session(settings.dsn(), "orderstream-ahead", _SESSION) as connection:
-        return ahead_of(settings, Admin(settings.kafka()), connection)
+        return ahead_of(settings, admin, connection)
 
 
 def ahead_of(settings: Settings, admin: Admin, connection: Connection) -> list[Place]:
@@ -87,12 +87,12 @@ def _stored(reader: Reader, admin: Admin, connection: Connection) -> Positions:
     return positions(reader, admin, connection)
 
 
-def made_anew(settings: Settings) -> list[str]:
+def made_anew(settings: Settings, admin: Admin) -> list[str]:
     """Return the topics that are others than the stores were written by. Raises Unavailable.
 
     A topic that is met for the first time is taken for what it is.
     """
-    ids = Admin(settings.kafka()).topic_ids(settings.topics.all())
+    ids = admin.topic_ids(settings.topics.all())
     with session(settings.dsn(), "orderstream-topics", _SESSION) as connection:
         if not _may(connection, "INSERT", "recovery", "topic"):
             return []

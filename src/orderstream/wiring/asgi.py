@@ -9,13 +9,13 @@ from typing import Any
 
 from orderstream.contract.errors import ConfigurationError
 from orderstream.runtime.described import PROBLEM_JSON
+from orderstream.runtime.garbage import spare_garbage
 from orderstream.runtime.logs import configure_logs
 from orderstream.runtime.observe import present
 from orderstream.runtime.server import Ending, allow_many_files
 from orderstream.runtime.settings import LOOPBACK, Settings
 from orderstream.runtime.web import ASGIApp, problem
 from orderstream.wiring.order import order_app
-from orderstream.wiring.setup import spare_garbage
 
 OPEN = (
     "This address is open to the network, and everybody may do all: set ORDERSTREAM_API_KEYS"

@@ -19,6 +19,7 @@ from orderstream.readers import DECIDES, lags, own_consumers, readers
 from orderstream.runtime.admin import Admin, Reach
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
+from orderstream.runtime.garbage import spare_garbage
 from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.observe import Check
@@ -27,7 +28,6 @@ from orderstream.runtime.settings import Settings
 from orderstream.runtime.traced import TracedApp
 from orderstream.runtime.web import ASGIApp, web_app
 from orderstream.wiring.replays import replay_held_back, replay_of
-from orderstream.wiring.setup import spare_garbage
 from orderstream.wiring.tracing import tracing
 
 MARKERS_LEFT = 2  # Offsets of a partition that may be but the ends of its last transactions.

@@ -24,10 +24,11 @@ def prepare_consumer(definition: Definition, settings: Settings) -> None:
     wrong with its tables.
     """
     topics, group = settings.topics, settings.group(definition.name)
-    refuse_restored(settings)
+    admin = Admin(settings.kafka())
+    refuse_restored(settings, admin)
     set_up(settings.dsn(), definition, topics, group)
     wanted = topics_of(definition, consumer_stage(definition, topics, group), topics)
-    Admin(settings.kafka()).create(wanted, settings.partitions, replicas=settings.replication)
+    admin.create(wanted, settings.partitions, replicas=settings.replication)
 
 
 def consumer_loop(

@@ -14,6 +14,7 @@ from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import RetryPolicy
 from orderstream.runtime.forgotten import Forgotten
+from orderstream.runtime.garbage import spare_garbage
 from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.loop import Loop
 from orderstream.runtime.observe import Check, StageMetrics
@@ -25,7 +26,6 @@ from orderstream.runtime.stage import Stage
 from orderstream.runtime.traced import TracedApp
 from orderstream.runtime.tracing import BatchTracer, TracedSink, Tracer
 from orderstream.runtime.web import web_app
-from orderstream.wiring.setup import spare_garbage
 
 
 def kafka_loop(

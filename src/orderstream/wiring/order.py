@@ -33,6 +33,7 @@ from orderstream.orders.store_postgres import PostgresClaims
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
 from orderstream.runtime.database import Database
+from orderstream.runtime.garbage import spare_garbage
 from orderstream.runtime.hints import Hints
 from orderstream.runtime.levels import logger_routes
 from orderstream.runtime.observe import Check
@@ -44,7 +45,9 @@ from orderstream.runtime.tail import Followed, between, follow
 from orderstream.runtime.traced import TracedApp, TracedPublisher, traced_route
 from orderstream.runtime.tracing import Tracer, traced, untraced
 from orderstream.runtime.web import ASGIApp, web_app
-from orderstream.wiring.setup import dead_letters, hint_checks, hints_of, prepare, spare_garbage
+from orderstream.wiring.dead_letters import dead_letters
+from orderstream.wiring.hints import hint_checks, hints_of
+from orderstream.wiring.setup import prepare
 from orderstream.wiring.tracing import tracing
 
 FEED_READER = (sys.executable, "-m", "orderstream", "read-feed")

@@ -1,24 +1,13 @@
-"""The services that read the log: inventory, view, notification, analytics."""
+"""The services that read the log: inventory, view, notification, analytics.
+
+What each is made of is imported where it is made: a process loads one of them.
+"""
 
 from dataclasses import dataclass
 
 from fastapi import APIRouter
 
-from orderstream.analytics.api import analytics_routes
-from orderstream.analytics.feed import SummaryFeed
-from orderstream.analytics.stage import analytics_stage
-from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.flow import SCHEMAS
-from orderstream.inventory.api import stock_routes
-from orderstream.inventory.stage import inventory_stage
-from orderstream.inventory.stock_hinted import HintedStock
-from orderstream.inventory.store import StockStore
-from orderstream.inventory.store_postgres import PostgresStock
-from orderstream.notification.channels import LogChannel
-from orderstream.notification.stage import notification_stage
-from orderstream.notification.store_postgres import PostgresNotices
-from orderstream.order_view.stage import view_stage
-from orderstream.order_view.store_postgres import PostgresView
 from orderstream.runtime.answered import Answered
 from orderstream.runtime.background import Background
 from orderstream.runtime.clock import utc_now
@@ -33,8 +22,9 @@ from orderstream.runtime.server import Ending
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Keeps, Stage
 from orderstream.runtime.tracing import Tracer
+from orderstream.wiring.hints import hint_checks, hints_of
 from orderstream.wiring.loops import kafka_loop, serve_loop
-from orderstream.wiring.setup import hint_checks, hints_of, prepare
+from orderstream.wiring.setup import prepare
 from orderstream.wiring.tracing import tracing
 
 
@@ -55,13 +45,26 @@ def stage_parts(
     decides = settings.group("inventory")
     match name:
         case "inventory":
+            from orderstream.inventory.api import stock_routes
+            from orderstream.inventory.stage import inventory_stage
+            from orderstream.inventory.stock_hinted import HintedStock
+            from orderstream.inventory.store import StockStore
+            from orderstream.inventory.store_postgres import PostgresStock
+
             stock: StockStore = PostgresStock(database)
             if hints is not None:
                 stock = HintedStock(stock, hints)
             return _Parts(inventory_stage(stock, topics, settings.drill_sku), stock_routes(stock))
         case "view":
+            from orderstream.order_view.stage import view_stage
+            from orderstream.order_view.store_postgres import PostgresView
+
             return _Parts(view_stage(PostgresView(database), topics, decides), None)
         case "notification":
+            from orderstream.notification.channels import LogChannel
+            from orderstream.notification.stage import notification_stage
+            from orderstream.notification.store_postgres import PostgresNotices
+
             named = settings.channels()
             stage = notification_stage(
                 PostgresNotices(database),
@@ -73,6 +76,11 @@ def stage_parts(
             )
             return _Parts(stage, None)  # Its routes know the channels, which only `serve` makes.
         case "analytics":
+            from orderstream.analytics.api import analytics_routes
+            from orderstream.analytics.feed import SummaryFeed
+            from orderstream.analytics.stage import analytics_stage
+            from orderstream.analytics.store_postgres import PostgresCounts
+
             counts = PostgresCounts(database)
             summaries = SummaryFeed(counts.summary)
             return _Parts(
