@@ -1,8 +1,5 @@
 """A Chromium, an installation to look at, and pages whose every fault fails the test."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.flow.installation import Installation, installation
+from tests.programs import one_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MISSING = "there is no Chromium: `apt-get install chromium` (as root) brings it"
 WITHIN_MS = 15_000  # A busy machine is slow; what comes sooner is not waited for.
 expect.set_options(timeout=WITHIN_MS)
 
@@ -21,18 +18,7 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 def chromium() -> str:
     """Return where it is, installed if we may; skip without it, or fail in CI."""
-    for name in NAMES:
-        if found := shutil.which(name):
-            return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        # Another test may be installing something, too.
-        install = ["apt-get", "-oDPkg::Lock::Timeout=500", "install", "-y", "-q", "chromium"]
-        subprocess.run(install, check=False, timeout=600)
-        if found := shutil.which("chromium"):
-            return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(MISSING)
-    pytest.skip(MISSING)
+    return one_of(NAMES, "chromium", "--install-recommends")  # Fonts, among others.
 
 
 @pytest.fixture(scope="module")  # While it lives, an event loop runs in this thread.

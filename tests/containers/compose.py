@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from orderstream.local.guard import Guard
@@ -27,6 +26,7 @@ from orderstream.local.kafka_servers import format_data, launch, wait_until_read
 from orderstream.local.processes import end
 from tests.containers.image import TOP, environment_of_image, said
 from tests.ports import own_port
+from tests.programs import program
 from tests.waiting import until
 
 IMAGE, KAFKA_IMAGE = "orderstream:local", "apache/kafka:"
@@ -42,17 +42,6 @@ STAGES = ("inventory", "view", "notification", "analytics")
 PLAIN = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LC_ALL": "C.UTF-8"}
 
 Service = dict[str, Any]
-
-
-def program(name: str) -> str:
-    """Return where a program of Debian's is, installed if we may; skip without, or fail in CI."""
-    if (found := shutil.which(name)) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", name], check=False, timeout=300)
-        found = shutil.which(name)
-    if found is None:
-        missing = f"there is no {name}: `apt-get install {name}` (as root) brings it"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return found
 
 
 def copy_files(folder: Path) -> Path:

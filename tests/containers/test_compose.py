@@ -26,13 +26,13 @@ from tests.containers.compose import (
     Service,
     brokers,
     ours,
-    program,
     properties,
     services,
 )
 from tests.containers.conftest import SERVICES, Checkout, checkout_in
 from tests.containers.image import TOP
 from tests.own_redis import OwnRedis
+from tests.programs import program
 
 NAMES = [name.lower() for name in SERVICES]
 ORDER = {"userId": 42, "items": [{"sku": "ABC-001", "qty": 2}]}

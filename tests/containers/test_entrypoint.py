@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from orderstream.runtime.settings import Settings
-from tests.containers.compose import program
 from tests.containers.conftest import Checkout
 from tests.containers.image import TOP
+from tests.programs import program
 
 ONE, CLUSTER = "--file docker-compose.yml", "--file docker-compose-cluster.yml"
 

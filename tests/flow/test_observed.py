@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -23,11 +22,10 @@ from tests.flow.test_own_consumers import own, settings_of
 from tests.kafka.topics import put
 from tests.observability.lines import parsed
 from tests.ports import own_port
+from tests.programs import program
 from tests.waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-WAITING = "-oDPkg::Lock::Timeout=500"  # Another test may be installing something, too.
-MISSING = "there is no Prometheus: `apt-get install prometheus` (as root) brings it"
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACED = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -43,26 +41,6 @@ def look(batch, tx):
     for each in batch:
         raise ValueError(f"what to do with {each!r}?")
 """
-
-
-def program(name: str) -> str:
-    """Return where one of Prometheus' is, installed if we may; skip without it, or fail in CI."""
-    if shutil.which(name) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        install = [
-            "apt-get",
-            WAITING,
-            "install",
-            "-y",
-            "-q",
-            "--no-install-recommends",
-            "prometheus",
-        ]
-        subprocess.run(install, check=False, timeout=600)
-    if found := shutil.which(name):
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(MISSING)
-    pytest.skip(MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +142,7 @@ class TestRules:
             ("test", "rules", "alerts_test.yml"),
         ):
             done = subprocess.run(
-                [program("promtool"), *arguments],
+                [program("promtool", "prometheus"), *arguments],
                 cwd=DEPLOY / "prometheus",
                 capture_output=True,
                 text=True,

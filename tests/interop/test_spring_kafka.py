@@ -18,6 +18,7 @@ from bench.peers.builds import Missing, by_maven
 from tests.flow.installation import Installation
 from tests.flow.test_presets import published, settings_of, topology
 from tests.kafka.topics import read
+from tests.programs import missing
 from tests.test_documented import TOP
 from tests.waiting import until
 
@@ -29,11 +30,8 @@ def program() -> tuple[Path, Path]:
     """The `java` and the jar: built if we may, or the tests are skipped, or fail in CI."""
     try:
         return by_maven("spring-kafka", TOP / "examples" / "spring-kafka")
-    except Missing as missing:
-        why = f"{missing}: `apt-get install maven default-jdk` (as root) brings it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
+    except Missing as why:
+        missing(f"{why}: `apt-get install maven default-jdk` (as root) brings it")
 
 
 @pytest.fixture(scope="module")
