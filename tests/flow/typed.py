@@ -36,11 +36,12 @@ READS = re.compile(
 # And this until it is not too early any more.
 REFUSES = re.compile(r"orderstream replay ")
 VARIES = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<fraction>\d+\.\d+)|(?P<number>\d{5,})"
-    r"|(?P<any>\.\.\.)|(?P<space>\s+)"
+    r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<version>(?<![\d.])\d+\.\d+\.\d+(?![\d.]))"
+    r"|(?P<fraction>\d+\.\d+)|(?P<number>\d{5,})|(?P<any>\.\.\.)|(?P<space>\s+)"
 )
 PATTERNS = {
     "time": r"\d{4}-\d\d-\d\dT[\d:.]+Z",
+    "version": r"\d+\.\d+\.\d+",
     "fraction": r"\d+\.\d+",
     "number": r"\d+",
     "any": r".*?",
