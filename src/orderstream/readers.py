@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from orderstream.extension.registry import Registered, registered
 from orderstream.flow import SCHEMAS, flow
 from orderstream.runtime.admin import Admin, Lag
 from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Partition, Positions
 
@@ -51,9 +52,7 @@ def positions(reader: Reader, admin: Admin, connection: Connection) -> Positions
     if reader.service == DECIDES:
         lags = admin.lag(reader.group, reader.reads)
         return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
-    table = sql.Identifier(reader.schema, "position")
-    query = sql.SQL("SELECT topic, partition, next FROM {}").format(table)
-    return {(topic, number): at for topic, number, at in connection.execute(query)}
+    return positions_in(connection, reader.schema, "position")
 
 
 def past_markers(lags: Sequence[Lag], reader: LogReader, near: int | None = None) -> list[Lag]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,15 @@ def _is_up(running: Installation) -> bool:
 
 
 class Load:
-    """Orders from a few clients at once, each repeating what was not accepted, until `stop`."""
+    """Orders from a few clients at once, each repeating what was not accepted, until `stop`.
 
-    def __init__(self, running: Installation, clients: int = 8) -> None:
-        self._running = running
+    `urls` are of the order services, tried in turns; they may change meanwhile.
+    """
+
+    def __init__(self, *urls: str, clients: int = 8, products: int = 1, pause_s: float = 0) -> None:
+        self.urls = list(urls)
+        self._products = products
+        self._pause_s = pause_s
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._client, args=(number,)) for number in range(clients)
@@ -193,20 +199,26 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def more(self, orders: int) -> None:
+        """Wait until so many more are accepted."""
+        so_far = len(self.accepted)
+        until(lambda: len(self.accepted) >= so_far + orders, 600, f"{orders} more orders")
+
     def _client(self, number: int) -> None:
-        url = f"{self._running.url('order')}/api/orders"
-        placed = 0
         with httpx.Client(timeout=10, trust_env=False) as http:
-            while not self._stopping.is_set():
-                placed += 1
-                order_id = f"load-{number}-{placed}"
-                body = {"orderId": order_id, "productId": "P-1", "quantity": 1}
-                while not self._place(http, url, body):
+            for placed in count(1):
+                if self._stopping.wait(self._pause_s):
+                    return
+                product = f"P-{placed % self._products}" if self._products > 1 else "P-1"
+                body = {"orderId": f"load-{number}-{placed}", "productId": product, "quantity": 1}
+                for attempt in count(number):
+                    if self._place(http, self.urls[attempt % len(self.urls)], body):
+                        break
                     self._stopping.wait(0.05)
 
     def _place(self, http: httpx.Client, url: str, body: dict[str, Any]) -> bool:
         try:
-            answer = http.post(url, json=body)
+            answer = http.post(f"{url}/api/orders", json=body)
         except httpx.TransportError:  # The order service is being started again.
             return self._stopping.is_set()
         if answer.status_code == 202:

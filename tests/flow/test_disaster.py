@@ -56,7 +56,7 @@ def told(hooks: Hooks) -> Counter[str]:
 def test_the_database_is_lost_and_no_order_with_it(
     running: Installation, hooks: Hooks, orders: int
 ) -> None:
-    with Load(running) as load:
+    with Load(running.url("order")) as load:
         until(lambda: len(load.accepted) > orders, WITHIN_S)
         first = running.place(order(), **{"Idempotency-Key": "before"}).json()["orderId"]
         done(running, "db", "backup", BACKUP)

@@ -244,7 +244,7 @@ def test_services_that_fail_log_lines_that_can_be_mapped_and_nothing_private(
     place_of = json.loads(listed.stdout.splitlines()[0])["place"]
     assert running.run("dlt", "discard", place_of, "--note", NOTE, "--yes").returncode == 0
 
-    with Load(running, clients=2):
+    with Load(running.url("order"), clients=2):
         os.kill(running.pid_of_postgres(), signal.SIGKILL)
         until(lambda: "paused until" in "".join(written(running).values()), what="a stage waits")
         os.kill(running.pid_of_kafka(), signal.SIGKILL)

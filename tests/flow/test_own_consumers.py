@@ -132,7 +132,7 @@ def test_the_examples_do_everything_once_though_they_are_killed(
         own(running, "fraud_score:score") as fraud,
         own(running, "daily_csv:export", DAILY_CSV=str(folder)) as export,
     ):
-        with Load(running) as load:
+        with Load(running.url("order")) as load:
             for killed in (fraud, export, fraud, export):
                 so_far = len(load.accepted)
                 until(lambda so_far=so_far: len(load.accepted) > so_far + 200)

@@ -199,7 +199,7 @@ class TestOrdersAndNotifications:
         assert readers_of(running, "orders", "orders") >= {"inventory", "view", "analytics"}
 
     def test_tells_of_each_order_once_whoever_crashes(self, running: Installation) -> None:
-        with Load(running) as load:
+        with Load(running.url("order")) as load:
             for least in (100, 200):
                 until(lambda least=least: len(load.accepted) > least, what="orders are accepted")
                 os.kill(running.pid_of("inventory"), signal.SIGKILL)

@@ -159,7 +159,7 @@ class TestCtrlC:
 class TestKillingWhileOrdersCome:
     def test_each_process_in_turn_loses_doubles_and_oversells_nothing(self) -> None:
         with installation() as running:
-            with Load(running) as load:
+            with Load(running.url("order")) as load:
                 self.kill_each(running, load)
             assert load.strange == []
             assert running.decided(load.accepted[-1])["status"] == "CONFIRMED"

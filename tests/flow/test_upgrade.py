@@ -8,11 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import httpx
@@ -26,7 +24,7 @@ from orderstream.runtime.migrations import migrate, pending
 from orderstream.runtime.settings import Settings
 from orderstream.wiring.setup import migrations
 from tests.conftest import own_settings
-from tests.flow.installation import SERVICES
+from tests.flow.installation import SERVICES, Load
 from tests.kafka.topics import decided, keys, read
 from tests.orders.service import environment
 from tests.ports import own_port
@@ -122,52 +120,6 @@ class Service:
             assert self._process.wait(20) == 0, self._log.read_text()
 
 
-class Clients:
-    """Place orders with ids of their own until `stop`, at whichever order service is there."""
-
-    def __init__(self, urls: list[str]) -> None:
-        self.urls = urls
-        self.accepted: list[str] = []
-        self.strange: list[str] = []
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def more(self, orders: int) -> None:
-        """Wait until so many more are accepted."""
-        so_far = len(self.accepted)
-        until(lambda: len(self.accepted) >= so_far + orders, 600, f"{orders} more orders")
-
-    def _run(self, number: int) -> None:
-        with httpx.Client(timeout=10, trust_env=False) as http:
-            for turn in count():
-                if self._stopping.wait(EVERY_S):
-                    return
-                name = f"client-{number}-{turn}"
-                order = {"orderId": name, "productId": f"P-{turn % 7}", "quantity": 1}
-                for attempt in count(number):
-                    url = self.urls[attempt % len(self.urls)]
-                    with suppress(httpx.TransportError):
-                        answer = http.post(f"{url}/api/orders", json=order)
-                        if answer.status_code == 202:
-                            self.accepted.append(name)
-                            break
-                        if answer.status_code != 503:
-                            self.strange.append(answer.text)
-                            break
-                    if self._stopping.wait(0.02):
-                        return
-
-
 @pytest.mark.parametrize("orders", [100, pytest.param(3_000, marks=pytest.mark.chaos)])
 def test_each_service_is_replaced_under_load(
     settings: Settings, old_source: Path, tmp_path: Path, orders: int
@@ -187,7 +139,7 @@ def test_each_service_is_replaced_under_load(
         for number in range(7):
             put = httpx.put(f"{here['inventory'].url}/api/stock/P-{number}", json=stock)
             assert put.status_code == 200
-        with Clients([here["order"].url]) as clients:
+        with Load(here["order"].url, clients=CLIENTS, products=7, pause_s=EVERY_S) as clients:
             clients.more(orders)
             migrate(settings.dsn(), migrations())  # All that is new, under code that is old.
             assert pending(settings.dsn(), migrations()) == []

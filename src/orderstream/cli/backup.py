@@ -9,7 +9,7 @@ import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import errors
-from orderstream.cli.output import AsJson, hint, print_facts, print_json, print_table
+from orderstream.cli.output import AsJson, Yes, hint, print_facts, print_json, print_table
 from orderstream.cli.servers import client, db_app
 from orderstream.contract.errors import Unavailable
 
@@ -95,7 +95,7 @@ def reconcile(
         bool,
         typer.Option("--tell-again", help="Tell customers of what was in hand; some, twice."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a restored database what Kafka knows and the backup does not; while no service runs.

@@ -32,6 +32,7 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON: one document, or one line for each thing of a list."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 class Refused(OrderstreamError):

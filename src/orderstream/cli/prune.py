@@ -8,7 +8,7 @@ import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import app, errors
-from orderstream.cli.output import AsJson, print_json
+from orderstream.cli.output import AsJson, Yes, print_json
 
 _UNITS = {"h": "hours", "d": "days"}
 
@@ -22,7 +22,7 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count what would be forgotten, and stop.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Forget orders that are over: rejected, cancelled, expired or fulfilled.

@@ -7,7 +7,7 @@ import typer
 
 from orderstream.cli import settings
 from orderstream.cli.app import app
-from orderstream.cli.output import AsJson, hint, print_json, print_table, read_time_ms
+from orderstream.cli.output import AsJson, Yes, hint, print_json, print_table, read_time_ms
 from orderstream.contract.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read again, and stop.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Have a service read again; only while none of its workers runs.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orderstream.cli import settings
-from orderstream.cli.output import AsJson, hint, print_json, print_json_lines, print_table
+from orderstream.cli.output import AsJson, Yes, hint, print_json, print_json_lines, print_table
 from orderstream.cli.topics import admin_of, partitions_of, topics
 from orderstream.contract.errors import ConfigurationError
 
@@ -20,7 +20,6 @@ FOUND_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.5
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be changed, and stop.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @topics.command()

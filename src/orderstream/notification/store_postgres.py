@@ -12,6 +12,7 @@ from orderstream.contract.envelope import rfc3339
 from orderstream.notification.rules import Message, Notice, State, Verdict, message
 from orderstream.notification.store import TOLD_BEFORE, Intent
 from orderstream.runtime.database import Database, pg_array
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.stage import Positions
 
 ADD = """
@@ -145,8 +146,7 @@ class PostgresNotices:
 
     def told(self, tx: Connection) -> Positions:
         """See NoticeStore."""
-        rows = tx.execute("SELECT topic, partition, next FROM told").fetchall()
-        return {(topic, number): offset for topic, number, offset in rows}
+        return positions_in(tx, "told")
 
     def find(
         self, order_key: str | None, state: State | None, channel: str | None, limit: int

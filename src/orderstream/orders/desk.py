@@ -20,7 +20,7 @@ from orderstream.contract.events import OrderCreated, encode
 from orderstream.contract.formats import WriteOrder
 from orderstream.orders.empties import Empties
 from orderstream.orders.ids import OrderIds
-from orderstream.orders.rules import Request
+from orderstream.orders.rules import SOURCE, Request
 from orderstream.orders.store import Claim, ClaimStore, Held, name_of_key
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.publisher import Publisher
@@ -84,7 +84,7 @@ class Desk:
         self._publisher = publisher
         self._topic = topic
         self._clock = clock
-        self._envelope = Envelope("order.created", "/orderstream/orders")
+        self._envelope = Envelope("order.created", SOURCE)
         self._ids = OrderIds(partitions)
         self._refill: asyncio.Task[bool] | None = None
         self._telling: set[asyncio.Future[Unknown]] = set()  # Held, so that none is lost.

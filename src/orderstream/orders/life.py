@@ -19,7 +19,7 @@ from orderstream.contract.errors import OutcomeUnknown, Unavailable
 from orderstream.contract.events import OrderCancelled, OrderFulfilled, encode
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact
-from orderstream.orders.rules import Becomes, may_become
+from orderstream.orders.rules import SOURCE, Becomes, may_become
 from orderstream.orders.store import Change, ChangeStore
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.publisher import Publisher
@@ -30,7 +30,6 @@ LEFT_BEHIND_S = 2.0  # A change that is unpublished for longer has nobody who is
 AT_ONCE = 500
 SWEPT_BY_OTHERS_S = 10.0  # So long is a lock believed that somebody else is said to have.
 CLOCKS_DIFFER_BY = timedelta(hours=1)
-SOURCE = "/orderstream/orders"
 
 log = structlog.get_logger("orderstream.life")
 

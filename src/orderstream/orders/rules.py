@@ -24,6 +24,7 @@ from orderstream.contract.values import (
 
 BODY_BYTES_MAX = 1 << 20
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
+SOURCE = "/orderstream/orders"  # Of the events about orders, as CloudEvents names it.
 
 
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]

@@ -14,7 +14,7 @@ from orderstream.runtime.database import session
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
 
-_SESSION = "SET lock_timeout = '10s'; SET timezone = 'UTC'"
+SESSION = "SET lock_timeout = '10s'; SET timezone = 'UTC'"
 _KNOWN = "SELECT name, id FROM recovery.topic WHERE name = ANY(%s)"
 _MAY = """
     SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, %s)
@@ -43,7 +43,7 @@ def ahead(settings: Settings, admin: Admin) -> list[Place]:
     A service tells Kafka after its store: so the store was restored, or is another. Until it has
     been reconciled nothing may be decided by it. Raises Unavailable.
     """
-    with session(settings.dsn(), "orderstream-ahead", _SESSION) as connection:
+    with session(settings.dsn(), "orderstream-ahead", SESSION) as connection:
         return ahead_of(settings, admin, connection)
 
 
@@ -93,7 +93,7 @@ def made_anew(settings: Settings, admin: Admin) -> list[str]:
     A topic that is met for the first time is taken for what it is.
     """
     ids = admin.topic_ids(settings.topics.all())
-    with session(settings.dsn(), "orderstream-topics", _SESSION) as connection:
+    with session(settings.dsn(), "orderstream-topics", SESSION) as connection:
         if not _may(connection, "INSERT", "recovery", "topic"):
             return []
         known = dict(connection.execute(_KNOWN, (list(ids),)).fetchall())

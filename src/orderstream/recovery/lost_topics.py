@@ -19,7 +19,9 @@ from orderstream.contract.errors import Unavailable
 from orderstream.contract.events import OrderCreated
 from orderstream.contract.topics import Topics
 from orderstream.contract.values import Contact, Line
+from orderstream.orders.rules import SOURCE
 from orderstream.readers import DECIDES, readers
+from orderstream.recovery.guard import SESSION
 from orderstream.recovery.reconcile import refuse_at_work
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.broker_kafka import KafkaSink
@@ -29,8 +31,6 @@ from orderstream.runtime.replay import Replay
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Output, Positions
 
-SOURCE = "/orderstream/orders"
-_SESSION = "SET lock_timeout = '10s'; SET timezone = 'UTC'"
 _ADOPT = """
     INSERT INTO recovery.topic AS t (name, id, adopted_at) VALUES (%s, %s, now())
     ON CONFLICT (name) DO UPDATE SET id = excluded.id, adopted_at = excluded.adopted_at
@@ -80,7 +80,7 @@ def adopt(
         raise Unavailable(
             f"there is no topic {min(missing)}: `orderstream topics create` makes those of the flow"
         )
-    with session(settings.dsn(), "orderstream-adopt", _SESSION) as connection:
+    with session(settings.dsn(), "orderstream-adopt", SESSION) as connection:
         if not dry_run:
             refuse_at_work(settings, admin, connection, own)
         says_again = not {topics.order_created, *_outcomes(topics)}.isdisjoint(lost)

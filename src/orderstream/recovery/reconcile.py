@@ -26,6 +26,7 @@ from orderstream.recovery.guard import ahead_of, projections
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.database import session
 from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.replay import Replay
 from orderstream.runtime.settings import Settings
 from orderstream.runtime.stage import Positions
@@ -90,7 +91,7 @@ def reconcile(
             )
         with connection.transaction():
             facts = Facts(connection, settings.topics, at["view"], at[DECIDES])
-            facts.read(log, _forgotten(connection))
+            facts.read(log, positions_in(connection, "inventory", "forgotten"))
             found = _put(connection, facts)
             told = {} if tell_again else _told(settings, admin, connection)
             if told:
@@ -172,8 +173,7 @@ def _told(
     settings: Settings, admin: Admin, connection: Connection
 ) -> dict[tuple[str, int], tuple[int, int]]:
     """Return from and up to where customers were told, as Kafka knows, of what the store lacks."""
-    marks = "SELECT topic, partition, next FROM notification.told"
-    known = {(topic, number): to for topic, number, to in connection.execute(marks)}
+    known = positions_in(connection, "notification", "told")
     return {
         (place.topic, place.partition): (place.stored, place.committed)
         for place in ahead_of(settings, admin, connection)
@@ -187,11 +187,6 @@ def _set_back(admin: Admin, reader: Reader, stored: Positions) -> None:
     committed = admin.committed(reader.group, reader.reads)
     back = {at: stored.get(at, 0) for at in committed if committed[at] > stored.get(at, 0)}
     admin.set_committed(reader.group, back)
-
-
-def _forgotten(connection: Connection) -> Positions:
-    rows = connection.execute("SELECT topic, partition, next FROM inventory.forgotten")
-    return {(topic, number): at for topic, number, at in rows}
 
 
 def _gaps(log: LogReader, at: Mapping[str, Positions]) -> list[str]:

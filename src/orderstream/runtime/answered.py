@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from orderstream.runtime.database import Database
 from orderstream.runtime.failure import Origin, origin_of
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.stage import Positions, Record
 
 
@@ -26,11 +27,10 @@ class Answered:
     def load(self) -> None:
         """Read the marks; they change only while the stage does not run. Raises Unavailable."""
         with self._database.transaction() as tx:
-            rows = tx.execute("SELECT topic, partition, next FROM answered").fetchall()
+            self._below = positions_in(tx, "answered")
             parked = tx.execute(
                 'SELECT topic, partition, "offset" FROM answered_by_parking'
             ).fetchall()
-        self._below = {(topic, number): offset for topic, number, offset in rows}
         self._parked = frozenset((topic, number, offset) for topic, number, offset in parked)
 
     def split(self, records: Sequence[Record]) -> tuple[list[Record], Sequence[Record]]:

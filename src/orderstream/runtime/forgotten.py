@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from psycopg import Connection
 
 from orderstream.runtime.database import Database
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.stage import Positions, Record
 
 
@@ -23,8 +24,7 @@ class Forgotten:
     def load(self) -> None:
         """Read the marks; none ever passes where the stage has read to. Raises Unavailable."""
         with self._database.transaction() as tx:
-            rows = tx.execute("SELECT topic, partition, next FROM forgotten").fetchall()
-        self._below = {(topic, number): offset for topic, number, offset in rows}
+            self._below = positions_in(tx, "forgotten")
 
     def remembered(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the records that are to be dealt with."""

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
-from psycopg import Connection
+from psycopg import Connection, sql
 
 from orderstream.contract.errors import TransactionAborted
 from orderstream.runtime.database import Database
 from orderstream.runtime.stage import Partition, Positions
+
+
+def positions_in(tx: Connection, *table: str) -> Positions:
+    """Return all that a table of offsets says, such as `position`; its schema may come first."""
+    query = sql.SQL("SELECT topic, partition, next FROM {}").format(sql.Identifier(*table))
+    return {(topic, number): offset for topic, number, offset in tx.execute(query)}
 
 
 class StoredPositions:

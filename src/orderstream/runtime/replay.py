@@ -20,6 +20,7 @@ from orderstream.runtime.admin import Admin
 from orderstream.runtime.answered import mark
 from orderstream.runtime.failure import Origin, origin_of, parked_from
 from orderstream.runtime.log_reader import LogReader
+from orderstream.runtime.positions import positions_in
 from orderstream.runtime.said import drop
 from orderstream.runtime.stage import Keeps, Positions
 
@@ -128,8 +129,7 @@ class Replay:
         """
         assert self._retries is not None
         with self._store() as tx:
-            rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
-        stored = {(topic, number): offset for topic, number, offset in rows}
+            stored = positions_in(tx, "position")
         committed = self._admin.committed(self.group, {*self.reads, *self._retries})
         moves = tuple(
             Move(*at, offset, stored.get(at, 0))
@@ -180,8 +180,7 @@ class Replay:
     def _before(self) -> Positions:
         if self._keeps is Keeps.OFFSETS_IN_STORE:
             with self._store() as tx:
-                rows = tx.execute("SELECT topic, partition, next FROM position").fetchall()
-            known = {(topic, number): at for topic, number, at in rows}
+                known = positions_in(tx, "position")
             return {at: offset for at, offset in known.items() if at[0] in self.reads}
         lags = self._admin.lag(self.group, self.reads)
         return {(at.topic, at.partition): at.committed for at in lags if at.committed is not None}
