@@ -256,7 +256,7 @@ def database_text(dsn: str) -> str:
     """Say which database it is, naming only parts that are never secret."""
     from psycopg.conninfo import make_conninfo
 
-    from orderstream.runtime.settings import parts_of_dsn
+    from orderstream.runtime.setting_values import parts_of_dsn
 
     parts = parts_of_dsn(dsn)
     if parts is None:

@@ -3,60 +3,32 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from orderstream.contract.errors import ConfigurationError, Malformed
 from orderstream.contract.formats import OrderFormat, StatusFormat
 from orderstream.contract.topics import Topics
-from orderstream.contract.values import Contact, contact_fault
 from orderstream.runtime.channels import Named, read_named, read_secrets
 from orderstream.runtime.keys import Keys, parse_keys
+from orderstream.runtime.setting_values import (
+    Email,
+    Locale,
+    Phone,
+    Port,
+    TopicName,
+    Waits,
+    is_for_each,
+    is_of_redis,
+    parts_of_dsn,
+    seconds_of,
+)
 from orderstream.runtime.topic_settings import Wanted, wanted
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, from here.
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
-
-
-WAIT_MAX_S = 30 * 86_400
-
-
-def _of_contact(name: str) -> AfterValidator:
-    def checked(text: str) -> str:
-        if wrong := contact_fault(Contact(**{name: text})):
-            raise PydanticCustomError("contact", "{fault}", {"fault": wrong[1]})
-        return text
-
-    return AfterValidator(checked)
-
-
-def _waits(text: str) -> str:
-    try:
-        if all(0 <= wait <= WAIT_MAX_S for wait in seconds_of(text)):
-            return text
-    except ValueError:
-        pass
-    raise PydanticCustomError(
-        "waits", "must be seconds of at most 30 days, comma-separated, such as 5,300,1800"
-    )
-
-
-def seconds_of(text: str) -> tuple[float, ...]:
-    """Read waits. Raises ValueError."""
-    return tuple(float(part) for part in text.split(","))
-
-
-Email = Annotated[str, _of_contact("email")]
-Phone = Annotated[str, _of_contact("phone")]
-Locale = Annotated[str, _of_contact("locale")]
-Waits = Annotated[str, AfterValidator(_waits)]
 
 _ROOTS = ("always_on", "always_off", "traceidratio")
 _SAMPLERS = (*_ROOTS, *(f"parentbased_{root}" for root in _ROOTS))  # OpenTelemetry's names.
@@ -370,7 +342,7 @@ class Settings(BaseModel):
                 )
             if keys is None and self.rate_limit is not None:
                 yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
-        if self.services_at is not None and not _is_for_each(self.services_at):
+        if self.services_at is not None and not is_for_each(self.services_at):
             yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
         try:
             self.channels()
@@ -394,7 +366,7 @@ class Settings(BaseModel):
         if self.templates is not None and not self.templates.is_dir():
             yield f"ORDERSTREAM_TEMPLATES: there is no folder {self.templates}"
         if self.redis_url is not None:
-            if not _is_of_redis(self.redis_url.get_secret_value()):
+            if not is_of_redis(self.redis_url.get_secret_value()):
                 yield (
                     "REDIS_URL: write redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS, with"
                     " / ? # @ % in a password as %2F ..."
@@ -550,46 +522,6 @@ class Settings(BaseModel):
                 " postgresql://USER:PASSWORD@HOST:PORT/NAME, with @ : / % in a password as %40 ..."
             )
         return dsn
-
-
-def _is_for_each(template: str) -> bool:
-    """Tell whether this becomes the address of each service, and not the same for two."""
-    try:
-        known = {"order": 1, "view": 2}
-        found = {template.format(service=service, port=port) for service, port in known.items()}
-        return len(found) == 2 and all(
-            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname for url in found
-        )
-    except (ValueError, LookupError, AttributeError):
-        return False
-
-
-def _is_of_redis(url: str) -> bool:
-    """Tell whether this is an address of Redis: an unescaped `/` ends a password too early."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises for one that is none.
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return bool(parts.path)
-    return parts.scheme in ("redis", "rediss") and bool(parts.hostname) and not parts.fragment
-
-
-def parts_of_dsn(dsn: str) -> dict[str, Any] | None:
-    """Return the parts of a connection string, or None where it is none.
-
-    A password whose `@` or `/` was not escaped stands in other parts: that is none either.
-    """
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        parts: dict[str, Any] = conninfo_to_dict(dsn)
-    except ProgrammingError:
-        return None
-    ports = str(parts.get("port", "")).replace(",", "")
-    return parts if (not ports or ports.isdigit()) and "@" not in parts.get("host", "") else None
 
 
 def _secret(value: SecretStr | None) -> str | None:
