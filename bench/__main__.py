@@ -24,6 +24,7 @@ NAMES = (
     "console",
     "metrics",
     "growth",
+    "reads",
     "peers",
     "ceiling",
 )

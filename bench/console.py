@@ -31,7 +31,7 @@ _LOADED = """() => {
 
 def run() -> list[Figure]:
     """Measure it."""
-    with folder() as at, installation(at) as up, _browser() as browser:
+    with folder() as at, installation(at) as up, chromium() as browser:
         up.wait_until_ready()
         rate(up, ORDERS)
         resting = _resting(up)
@@ -82,7 +82,7 @@ def _watching(browser: Browser, up: Installation) -> Iterator[None]:
 
 
 @contextmanager
-def _browser() -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     """Give a Chromium whose every process has the lowest priority."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:

@@ -99,19 +99,19 @@ def run() -> list[Figure]:
         there = 0
         cost: dict[int, list[float]] = {}
         for size in SIZES:
-            _grow(up, there, size)
+            grow(up, there, size)
             there = size
             cost[size], rates = _flow(up)
             label = f"{size:,} kept"
             figures.append(Figure(f"CPU of an order, {label}", "us", "", cost[size]))
             figures.append(Figure(f"end to end, 256 connections, {label}", "orders/s", "", rates))
-            figures += _reads(up, size)
+            figures += reads(up, size)
         least = statistics.median(cost[SIZES[0]])
         ratios = [value / least for value in cost[SIZES[-1]]]
         figures.append(Figure("cost of an order, most kept against fewest", "x", "<= 1.2", ratios))
         figures += _sizes(up)
         figures += _pruned_beside_load(up)
-        _take_away(up)
+        take_away(up)
         proof = verify(up.env)
     say(f"growth: {proof}")
     figures[0].notes.append(proof)
@@ -123,7 +123,8 @@ def _connected(up: Installation) -> "psycopg.Connection[Any]":
     return psycopg.connect(up.settings.dsn(), autocommit=True)
 
 
-def _grow(up: Installation, first: int, size: int) -> None:
+def grow(up: Installation, first: int, size: int) -> None:
+    """Have so many orders kept, where there are `first`."""
     began = time.monotonic()
     for start in range(first + 1, size + 1, CHUNK):
         last = min(start + CHUNK - 1, size)
@@ -152,7 +153,7 @@ def _flow(up: Installation) -> tuple[list[float], list[float]]:
     return cost, rates
 
 
-def _reads(up: Installation, size: int) -> list[Figure]:
+def reads(up: Installation, size: int) -> list[Figure]:
     """Return how long reads over HTTP take, one after the other, each of something else."""
     chance = random.Random(size)
     some = lambda: chance.randrange(1, size + 1)  # noqa: E731
@@ -165,6 +166,8 @@ def _reads(up: Installation, size: int) -> list[Figure]:
         "GET those with a SKU": lambda: f"?sku=HIST-{some() % 5000}",
         "GET those with a rare SKU": lambda: "?sku=HIST-RARE",
         "GET a day's": lambda: "?from=2026-06-01T00:00:00Z&to=2026-06-02T00:00:00Z",
+        "GET the oldest": lambda: "?sort=created",
+        "GET a user's, slowest first": lambda: f"?userId={some() * 7919 % 100000}&sort=-took",
     }
     figures: list[Figure] = []
     with httpx.Client(base_url=up.address("order"), timeout=60, trust_env=False) as client:
@@ -221,7 +224,7 @@ def _pruned_beside_load(up: Installation) -> list[Figure]:
     ]
 
 
-def _take_away(up: Installation) -> None:
+def take_away(up: Installation) -> None:
     """Take the history away: its ids are below the first that the order service gives."""
     with _connected(up) as connection:
         for table in TABLES:
