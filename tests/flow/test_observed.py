@@ -21,6 +21,7 @@ from tests.flow.installation import Installation, Load, installation
 from tests.flow.test_own_consumers import own, settings_of
 from tests.kafka.topics import put
 from tests.observability.lines import parsed
+from tests.observability.opensearch import STREAM, OpenSearch, opensearch
 from tests.ports import own_port
 from tests.programs import program
 from tests.waiting import until
@@ -278,3 +279,54 @@ def test_services_that_fail_log_lines_that_can_be_mapped_and_nothing_private(
     (of_nosy, *_) = [line for line in of_records if line["service.name"] == "orderstream-nosy"]
     assert of_nosy["error.type"] == "ValueError"
     assert "nosy.py" in of_nosy["error.stack_trace"]
+
+
+def test_what_they_log_is_indexed_and_found_by_the_template_that_ships(
+    running: Installation, tmp_path: Path
+) -> None:
+    place(running, "to-be-found")
+    place(running, "to-be-parked", "FAIL")
+    running.decided("to-be-parked")
+    logged = lambda: [  # noqa: E731
+        parsed(line) for text in written(running).values() for line in text.splitlines() if line
+    ]
+    of_order = lambda line, name: line.get("orderstream.order_id") == name  # noqa: E731
+    until(
+        lambda: all(
+            any(of_order(line, name) for line in logged())
+            for name in ("to-be-found", "to-be-parked")
+        ),
+        what="both are told of",
+    )
+    lines = logged()
+    with opensearch(tmp_path) as server:
+        assert server.index(lines) == []
+        assert server.count({"match_all": {}}) == len(lines)
+        assert server.count({"exists": {"field": "_ignored"}}) == 0
+        for name, value in (
+            ("trace.id", TRACE),
+            ("orderstream.order_id", "to-be-parked"),
+            ("log.level", "error"),
+            ("kafka.topic", "inventory.reserved"),
+        ):
+            found = server.count({"term": {name: value}})
+            assert found == sum(line.get(name) == value for line in lines) > 0, name
+        on_the_log = {"range": {"kafka.offset": {"gte": 0}}}
+        assert server.count(on_the_log) == sum("kafka.offset" in line for line in lines)
+        parked = {"match_phrase": {"message": "parked as a dead letter"}}
+        assert server.count(parked) == sum(
+            line["message"].startswith("parked as a dead letter") for line in lines
+        )
+        trace = {"wildcard": {"error.stack_trace": "*DrillFailure*"}}
+        assert server.count(trace) > 0
+        tried = {"tries": {"terms": {"field": "labels.tries"}}}
+        buckets = server.search(parked, aggs=tried)["aggregations"]["tries"]["buckets"]
+        assert sum(bucket["doc_count"] for bucket in buckets) == server.count(parked)
+        assert unmapped_in(server) == []
+
+
+def unmapped_in(server: OpenSearch) -> list[str]:
+    """Return the labels that were not mapped as the template's dynamic part says."""
+    ((_, found),) = server.ask("GET", f"/{STREAM}/_mapping").items()
+    labels = found["mappings"]["properties"]["labels"]["properties"]
+    return [name for name, kind in labels.items() if kind["type"] != "keyword"]

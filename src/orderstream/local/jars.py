@@ -15,6 +15,7 @@ from pathlib import Path
 from orderstream.contract.errors import ConfigurationError
 from orderstream.local.processes import turn
 
+BROKER = Path(__file__).with_name("jars.lock")
 _FETCHES_AT_ONCE = 8
 _RETRY_PAUSES_S = (0.3, 1.0, 0.0)
 
@@ -54,9 +55,9 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orderstream"
 
 
-def read_lock() -> tuple[Jar, ...]:
-    """Every jar the broker needs, in class path order."""
-    lines = Path(__file__).with_name("jars.lock").read_text("utf-8").splitlines()
+def read_lock(lock: Path = BROKER) -> tuple[Jar, ...]:
+    """Every jar of a lock, in class path order; of the broker's when none is named."""
+    lines = lock.read_text("utf-8").splitlines()
     fields = (line.split() for line in lines if line and not line.startswith("#"))
     return tuple(_jar(name, int(size), sha256) for name, size, sha256 in fields)
 
@@ -66,15 +67,17 @@ def _jar(name: str, size: int, sha256: str) -> Jar:
     return Jar(group, artifact, version, size, sha256)
 
 
-def ensure_jars(cache: Path, progress: Callable[[int, int], None] | None = None) -> list[Path]:
-    """Return the broker's jars in class path order, fetching what is missing.
+def ensure_jars(
+    cache: Path, progress: Callable[[int, int], None] | None = None, lock: Path = BROKER
+) -> list[Path]:
+    """Return the jars of a lock in class path order, fetching what is missing.
 
     `progress` is told bytes there and bytes in all, from the calling thread. Raises
     ConfigurationError when offline, when a repository lacks a jar, or when a SHA-256 differs; the
     jars that did arrive stay. A jar gets its name only after it was verified and is on disk, so a
     crash leaves nothing half-written behind; processes that call this at once take turns.
     """
-    jars = read_lock()
+    jars = read_lock(lock)
     if not all(jar.present(cache) for jar in jars):
         with turn(cache / "jars.flock"):
             _fetch_missing(jars, cache, progress or (lambda _done, _total: None))
@@ -138,6 +141,6 @@ def _verify(jar: Jar, fetched: Path) -> None:
             return
     fetched.unlink()
     raise ConfigurationError(
-        f"{jar.name} arrived with another SHA-256 than jars.lock names and was deleted: try again, "
+        f"{jar.name} arrived with another SHA-256 than its lock names and was deleted: try again, "
         "and if it stays so look for a proxy or mirror that alters downloads."
     )
