@@ -102,6 +102,13 @@ class TestAnOrder:
         assert len(mine) == 2
 
 
+class TestANewInstallation:
+    def test_is_not_warned_of_what_is_still_being_made(self, running: Installation) -> None:
+        said = (running.home / "logs" / "order.log").read_text()
+        assert "set up" in said
+        assert "is not set up" not in said
+
+
 class TestTheCommandLine:
     def test_creates_and_watches_an_order(self, running: Installation) -> None:
         created = running.run("order", "create", "--user", "7", "--item", "ABC-002=3", "--json")

@@ -100,10 +100,21 @@ def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersA
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
 
+    prepared = asyncio.Event()
+
+    async def live() -> None:
+        await prepared.wait()  # Before, its tables need not be there.
+        await life.run()
+
     async def on_start() -> None:
-        publisher.start(asyncio.get_running_loop())
-        preparing.start()
-        running.append(asyncio.create_task(life.run()))
+        loop = asyncio.get_running_loop()
+
+        def is_prepared() -> None:
+            loop.call_soon_threadsafe(prepared.set)
+
+        publisher.start(loop)
+        preparing.start(is_prepared)
+        running.append(asyncio.create_task(live()))
         if empties is not None:
             running.append(asyncio.create_task(empties.run()))
 
