@@ -81,9 +81,9 @@ class Running:
         self._database = Database(settings.dsn(), definition.schema)
         metrics = StageMetrics(f"{definition.name}-{number}")
         self.loop: Loop = consumer_loop(definition, settings, self._database, metrics)
+        self.ended_with: BaseException | None = None
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
-        self.ended_with: BaseException | None = None
 
     def _run(self) -> None:
         try:
@@ -166,7 +166,8 @@ class TestExactlyOnce:
         crashed = Running(definition, settings)
         until(lambda: crashed.ended_with)
         crashed.stop()
-        assert rows(settings) == once(*range(50))
+        written = rows(settings)  # Of its first batch, which need not have all of them.
+        assert Counter() < written <= once(*range(50))
         assert said(settings) == Counter()
         monkeypatch.setattr(KafkaSink, "commit", commit)
         with consuming(definition, settings, workers=2):
