@@ -40,3 +40,12 @@ class TestWhatIsShown:
         printed = "at 2027-01-02T03:04:05Z, 20.25 s: order 7, that is all"
         assert as_printed(shown).fullmatch(printed)
         assert not as_printed(shown).fullmatch(printed.replace("order", "record"))
+
+    def test_a_line_of_dots_may_be_any_number_of_lines(self) -> None:
+        shown = as_printed("...\n1003 ada\n...")
+        for printed in ("1003 ada", "a\nb\n1003 ada", "1003 ada\nc", "a\n1003 ada\nb\nc"):
+            assert shown.fullmatch(printed)
+        for printed in ("x1003 ada", "1003 adam", "a\nb"):
+            assert not shown.fullmatch(printed)
+        assert as_printed("a\n...\nb").fullmatch("a\nb")
+        assert not as_printed("a\n...\nb").fullmatch("ab")

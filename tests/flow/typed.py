@@ -36,10 +36,14 @@ READS = re.compile(
 # And this until it is not too early any more.
 REFUSES = re.compile(r"orderstream replay ")
 VARIES = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<version>(?<![\d.])\d+\.\d+\.\d+(?![\d.]))"
+    r"(?P<before>\A\.\.\.\n)|(?P<between>\n\.\.\.\n)|(?P<after>\n\.\.\.\Z)"
+    r"|(?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)|(?P<version>(?<![\d.])\d+\.\d+\.\d+(?![\d.]))"
     r"|(?P<fraction>\d+\.\d+)|(?P<number>\d{5,})|(?P<any>\.\.\.)|(?P<space>\s+)"
 )
 PATTERNS = {
+    "before": r"(?:.*?\n)?",  # A line of its own stands for any number of lines, also none.
+    "between": r"\n(?:.*?\n)?",
+    "after": r"(?:\n.*)?",
     "time": r"\d{4}-\d\d-\d\dT[\d:.]+Z",
     "version": r"\d+\.\d+\.\d+",
     "fraction": r"\d+\.\d+",
