@@ -51,7 +51,10 @@ class Background:
         self.failed = False
 
     def start(self, when_done: Callable[[], None] | None = None) -> None:
-        """Begin; `when_done` is called when the loop has ended, whatever ended it."""
+        """Begin; `when_done` is called when the loop has ended, whatever ended it.
+
+        Without a loop that is when all is prepared.
+        """
         self._when_done = when_done
         self._thread.start()
         if self._make_loop is not None:

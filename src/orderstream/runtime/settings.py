@@ -1,6 +1,6 @@
 """Every setting, its default and its meaning; `orderstream config` prints this list."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -8,11 +8,12 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from orderstream.contract.errors import ConfigurationError, Malformed
+from orderstream.contract.errors import ConfigurationError
 from orderstream.contract.formats import OrderFormat, StatusFormat
 from orderstream.contract.topics import Topics
-from orderstream.runtime.channels import Named, read_named, read_secrets
+from orderstream.runtime.channels import Named, read_named
 from orderstream.runtime.keys import Keys, parse_keys
+from orderstream.runtime.setting_faults import contradictions
 from orderstream.runtime.setting_values import (
     Email,
     Locale,
@@ -20,18 +21,13 @@ from orderstream.runtime.setting_values import (
     Port,
     TopicName,
     Waits,
-    is_for_each,
-    is_of_redis,
     parts_of_dsn,
     seconds_of,
 )
 from orderstream.runtime.topic_settings import Wanted, wanted
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # What listens everywhere, from here.
 
-_ROOTS = ("always_on", "always_off", "traceidratio")
-_SAMPLERS = (*_ROOTS, *(f"parentbased_{root}" for root in _ROOTS))  # OpenTelemetry's names.
 _MAY_BE_EMPTY = frozenset({"ORDERSTREAM_DRILL_SKU"})  # Here empty means something: no drill.
 
 
@@ -319,7 +315,7 @@ class Settings(BaseModel):
             # With defaults in their place the others can be looked at too.
             settings = cls.model_validate({n: v for n, v in given.items() if n not in wrong})
         faults = [f"{name}: {message}" for name, message in wrong.items()]
-        for fault in settings._contradictions():
+        for fault in contradictions(settings):
             about = fault.partition(":")[0]
             alike = about.removesuffix("...")
             its_own = [n for n in wrong if n == about or (alike != about and n.startswith(alike))]
@@ -328,77 +324,6 @@ class Settings(BaseModel):
         if faults:
             raise ConfigurationError(*faults)
         return settings
-
-    def _contradictions(self) -> Iterator[str]:
-        try:
-            keys = self.keys()
-        except Malformed as error:
-            yield f"ORDERSTREAM_API_KEYS: {error}"
-        else:
-            if keys is None and self.host not in LOOPBACK:
-                yield (
-                    f"ORDERSTREAM_HOST: {self.host} is open to the network: set"
-                    " ORDERSTREAM_API_KEYS (`orderstream keys new` makes them), or use 127.0.0.1"
-                )
-            if keys is None and self.rate_limit is not None:
-                yield "ORDERSTREAM_RATE_LIMIT: it is per API key: set ORDERSTREAM_API_KEYS, too"
-        if self.services_at is not None and not is_for_each(self.services_at):
-            yield "ORDERSTREAM_SERVICES_AT: write http://{service}:{port}, or more around them"
-        try:
-            self.channels()
-        except ConfigurationError as error:
-            yield from error.faults
-        if self.webhook_secret is not None:
-            try:
-                read_secrets(self.webhook_secret.get_secret_value())
-            except ConfigurationError as error:
-                yield from error.faults
-        elif self.webhook_urls is not None:
-            yield (
-                "ORDERSTREAM_WEBHOOK_SECRET: webhooks are signed: set it (`orderstream notify"
-                " secret` makes one)"
-            )
-        if self.traces:  # Else they are other programs'.
-            if self.otel_traces_sampler not in _SAMPLERS:
-                yield f"OTEL_TRACES_SAMPLER: must be one of {', '.join(_SAMPLERS)}"
-            if self.traces_ratio is None:
-                yield "OTEL_TRACES_SAMPLER_ARG: must be a number from 0 to 1"
-        if self.templates is not None and not self.templates.is_dir():
-            yield f"ORDERSTREAM_TEMPLATES: there is no folder {self.templates}"
-        if self.redis_url is not None:
-            if not is_of_redis(self.redis_url.get_secret_value()):
-                yield (
-                    "REDIS_URL: write redis://:PASSWORD@HOST:PORT/0, or rediss:// for TLS, with"
-                    " / ? # @ % in a password as %2F ..."
-                )
-        elif self.fast_reject:
-            yield "ORDERSTREAM_FAST_REJECT: it goes by what Redis says: set REDIS_URL, too"
-        ports = [self.port_order, self.port_inventory, self.port_notification]
-        ports += [self.port_analytics, self.port_view, self.port_console]
-        for port in sorted({port for port in ports if ports.count(port) > 1}):
-            yield f"ORDERSTREAM_PORT_...: {port} is given to more than one service"
-        topics = (*self.topics.all(), self.topic_audit)
-        if len(set(topics)) < len(topics):
-            yield "ORDERSTREAM_TOPIC_...: two topics have the same name"
-        try:
-            self.topics_wanted()
-        except ValueError as error:
-            yield f"ORDERSTREAM_TOPIC_SETTINGS: {error}"
-        for name, path in (
-            ("KAFKA_SSL_CA_LOCATION", self.kafka_ssl_ca_location),
-            ("KAFKA_SSL_CERTIFICATE_LOCATION", self.kafka_ssl_certificate_location),
-            ("KAFKA_SSL_KEY_LOCATION", self.kafka_ssl_key_location),
-        ):
-            if path is not None and not path.exists():
-                yield f"{name}: there is no {path}"
-        if self.kafka_security_protocol.startswith("SASL"):
-            for name, value in (
-                ("KAFKA_SASL_MECHANISM", self.kafka_sasl_mechanism),
-                ("KAFKA_SASL_USERNAME", self.kafka_sasl_username),
-                ("KAFKA_SASL_PASSWORD", self.kafka_sasl_password),
-            ):
-                if value is None:
-                    yield f"{name}: {self.kafka_security_protocol} needs it"
 
     @property
     def topics(self) -> Topics:

@@ -13,7 +13,8 @@ from orderstream.runtime.garbage import spare_garbage
 from orderstream.runtime.logs import configure_logs
 from orderstream.runtime.observe import present
 from orderstream.runtime.server import Ending, allow_many_files
-from orderstream.runtime.settings import LOOPBACK, Settings
+from orderstream.runtime.setting_faults import LOOPBACK
+from orderstream.runtime.settings import Settings
 from orderstream.runtime.web import ASGIApp, problem
 from orderstream.wiring.order import order_app
 

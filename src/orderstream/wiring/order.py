@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from socket import gethostname
 
@@ -99,7 +100,6 @@ def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersA
     )
     bulk = Bulk(desk, keys)
     preparing = Background(lambda: prepare(settings, "order", "view"))
-
     prepared = asyncio.Event()
 
     async def live() -> None:
@@ -110,7 +110,8 @@ def order_app(settings: Settings, tracer: Tracer | None = None) -> tuple[OrdersA
         loop = asyncio.get_running_loop()
 
         def is_prepared() -> None:
-            loop.call_soon_threadsafe(prepared.set)
+            with suppress(RuntimeError):  # The loop has ended meanwhile.
+                loop.call_soon_threadsafe(prepared.set)
 
         publisher.start(loop)
         preparing.start(is_prepared)
