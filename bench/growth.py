@@ -113,12 +113,17 @@ def run() -> list[Figure]:
         figures.append(Figure("cost of an order, most kept against fewest", "x", "<= 1.2", ratios))
         figures += _sizes(up)
         figures += _pruned_beside_load(up)
-        take_away(up)
-        proof = verify(up.env)
-    say(f"growth: {proof}")
-    figures[0].notes.append(proof)
-    keep("growth", figures, verify=proof)
+        keep_proved("growth", up, figures)
     return figures
+
+
+def keep_proved(name: str, up: Installation, figures: list[Figure]) -> None:
+    """Take the history away, verify what came over HTTP, and keep the figures with the proof."""
+    _take_away(up)
+    proof = verify(up.env)
+    say(f"{name}: {proof}")
+    figures[0].notes.append(proof)
+    keep(name, figures, verify=proof)
 
 
 def _connected(up: Installation) -> "psycopg.Connection[Any]":
@@ -226,7 +231,7 @@ def _pruned_beside_load(up: Installation) -> list[Figure]:
     ]
 
 
-def take_away(up: Installation) -> None:
+def _take_away(up: Installation) -> None:
     """Take the history away: its ids are below the first that the order service gives."""
     with _connected(up) as connection:
         for table, came in TABLES.items():

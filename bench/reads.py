@@ -7,8 +7,8 @@ first byte asked for to its first row drawn, by a browser without a cache. `KEPT
 from playwright.sync_api import Browser
 
 from bench.console import chromium
-from bench.growth import KEPT_MAX, grow, reads, take_away
-from bench.harness import Figure, Installation, folder, installation, keep, load, say, verify
+from bench.growth import KEPT_MAX, grow, keep_proved, reads
+from bench.harness import Figure, Installation, folder, installation, load, say
 
 ORDERS = 20_000
 LOADS = 9
@@ -34,11 +34,7 @@ def run() -> list[Figure]:
             drawn = [_drawn(browser, up, query) for _ in range(LOADS)]
             say(f"reads: orders, {name}: drawn after {min(drawn):,.0f} to {max(drawn):,.0f} ms")
             figures.append(Figure(f"console, orders, {name}: drawn", "ms", "< 1,500", drawn))
-        take_away(up)
-        proof = verify(up.env)
-    say(f"reads: {proof}")
-    figures[0].notes.append(proof)
-    keep("reads", figures, verify=proof)
+        keep_proved("reads", up, figures)
     return figures
 
 

@@ -224,6 +224,10 @@ def written(running: Installation) -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in (running.home / "logs").glob("*.log")}
 
 
+def parsed_lines(logs: dict[str, str]) -> list[dict[str, Any]]:
+    return [parsed(line) for text in logs.values() for line in text.splitlines() if line]
+
+
 def test_services_that_fail_log_lines_that_can_be_mapped_and_nothing_private(
     running: Installation, tmp_path: Path
 ) -> None:
@@ -258,7 +262,7 @@ def test_services_that_fail_log_lines_that_can_be_mapped_and_nothing_private(
 
     logs = written(running)
     logs["nosy.log"] = nosy.read_text().partition("\n")[2]  # Behind what `run` tells a person.
-    lines = [parsed(line) for text in logs.values() for line in text.splitlines() if line]
+    lines = parsed_lines(logs)
     for name, text in logs.items():
         for private in PRIVATE:
             assert private not in text.lower(), name
@@ -287,18 +291,14 @@ def test_what_they_log_is_indexed_and_found_by_the_template_that_ships(
     place(running, "to-be-found")
     place(running, "to-be-parked", "FAIL")
     running.decided("to-be-parked")
-    logged = lambda: [  # noqa: E731
-        parsed(line) for text in written(running).values() for line in text.splitlines() if line
-    ]
-    of_order = lambda line, name: line.get("orderstream.order_id") == name  # noqa: E731
-    until(
-        lambda: all(
-            any(of_order(line, name) for line in logged())
-            for name in ("to-be-found", "to-be-parked")
-        ),
-        what="both are told of",
-    )
-    lines = logged()
+
+    def both_told() -> list[dict[str, Any]] | None:
+        whole = {name: text[: text.rfind("\n") + 1] for name, text in written(running).items()}
+        found = parsed_lines(whole)
+        told = {line.get("orderstream.order_id") for line in found}
+        return found if {"to-be-found", "to-be-parked"} <= told else None
+
+    lines = until(both_told, what="both are told of")
     with opensearch(tmp_path) as server:
         assert server.index(lines) == []
         assert server.count({"match_all": {}}) == len(lines)
