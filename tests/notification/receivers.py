@@ -157,11 +157,12 @@ def web_server(port: int = 0, certificate: Any = None) -> Generator[Hooks]:
 
 
 class Gateway:
-    """Keeps what comes, with the path that it came to."""
+    """Keeps what comes, with the path that it came to; the first to each `unanswered` path too."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
+        self.unanswered: set[str] = set()
         self.port = 0
 
 
@@ -175,6 +176,10 @@ def sms_gateway() -> Generator[Gateway]:
             body = self.rfile.read(int(self.headers["content-length"]))
             if inside.status == 200:
                 inside.got.append((self.path, json.loads(body)))
+            if self.path in inside.unanswered:
+                inside.unanswered.remove(self.path)
+                self.close_connection = True
+                return
             self.send_response(inside.status)
             self.send_header("content-length", "0")
             self.end_headers()

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,7 +14,8 @@ from orderstream.notification.rules import Kind, NotSent, Result, Sent, Skipped,
 from orderstream.notification.templates import Templates, sample
 from tests.builders import NOON, an_order, reserved
 from tests.notification.conftest import DEFAULTS, TEMPLATES, an_intent
-from tests.notification.receivers import Gateway, bad_server
+from tests.notification.receivers import Gateway, bad_server, hangs_up, says_nothing
+from tests.ports import own_port
 
 
 def send(url: str, contact: Contact | None = None, defaults: Defaults = DEFAULTS) -> Result:
@@ -51,6 +53,23 @@ class TestAMessage:
         assert isinstance(found, NotSent)
         assert (found.busy, found.unknown, found.final) == (False, False, False)
         assert "500" in found.why
+
+    @pytest.mark.parametrize("speak", [says_nothing, hangs_up])
+    def test_that_is_not_answered_may_have_arrived(
+        self, speak: Callable[[socket.socket], None]
+    ) -> None:
+        with bad_server(speak) as port:
+            found = send(f"json://127.0.0.1:{port}/?rto=0.2")
+        assert isinstance(found, NotSent)
+        assert found.unknown
+        assert "onnection error" in found.why
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
+    def test_that_finds_nobody_has_not_arrived(self, host: str) -> None:
+        found = send(f"json://{host}:{own_port()}/")
+        assert isinstance(found, NotSent)
+        assert not found.unknown
+        assert "onnection error" in found.why
 
     def test_of_one_that_hangs_holds_up_no_other(self, gateway: Gateway) -> None:
         over = threading.Event()

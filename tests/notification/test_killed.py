@@ -81,6 +81,8 @@ def test_none_is_missing_and_doubles_are_those_that_nobody_could_know_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mail_port = own_port()
+    unanswered = {f"/+4915{number:09}" for number in range(0, count, 50)}
+    gateway.unanswered |= unanswered
     out = tmp_path / "service.log"
     with mail_server(mail_port, certificates) as box, web_server() as hooks:
         settings = create(
@@ -135,6 +137,7 @@ def test_none_is_missing_and_doubles_are_those_that_nobody_could_know_of(
             times = to[f"/+4915{number:09}"]
             assert 1 <= times <= 1 + rows[event, "sms"], f"{event} by sms: {times}"
             doubles["sms"] += times - 1
+        assert all(to[path] > 1 for path in unanswered)
     written = Counter(re.findall(r'"event.id":"([^"]+)"', out.read_text()))
     assert written.keys() >= set(events)
     doubles["log"] = sum(written[event] - 1 for event in events)

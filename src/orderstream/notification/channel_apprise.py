@@ -2,10 +2,12 @@
 
 `{email}` and `{phone}` in an address stand for the customer's. Its services are called in the
 thread that asks, and keep to time limits of their own; `Apprise.notify` would have all channels
-share six threads. They say that it worked or that it did not, which is taken as not sent.
+share six threads. They say that it worked or that it did not; the latter is taken as not sent,
+unless a request of theirs went out and no answer came back: then nobody knows.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,8 +15,11 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import apprise
+from requests import ConnectionError as NoConnection
+from requests import RequestException
+from urllib3.exceptions import MaxRetryError
 
-from orderstream.notification.channels import NO_EMAIL, NO_PHONE, Defaults
+from orderstream.notification.channels import NO_EMAIL, NO_PHONE, SEND_TIMEOUT_S, Defaults
 from orderstream.notification.rules import NotSent, Result, Sent
 from orderstream.notification.store import Intent
 from orderstream.notification.templates import BadTemplate, Templates
@@ -51,14 +56,20 @@ class AppriseChannel:
             said = self._templates.render(intent.message, contact.locale or self._defaults.locale)
         except BadTemplate as error:
             return NotSent(why=str(error), final=True)
-        with _warnings() as warned:
-            taken = plugin_of(url).notify(
+        service = plugin_of(url)
+        if "socket_read_timeout" not in vars(service):  # No `rto=` in the address.
+            # Its own is 4 s, and what is not waited for may be sent twice.
+            service.socket_read_timeout = SEND_TIMEOUT_S
+        with _heard() as heard:
+            taken = service.notify(
                 body=said.text,
                 title=said.subject,
                 notify_type=apprise.NotifyType.INFO,
                 body_format=apprise.NotifyFormat.TEXT,
             )
-        return Sent() if taken else NotSent(why="; ".join(warned) or "Apprise says no")
+        if taken:
+            return Sent()
+        return NotSent(why="; ".join(heard.warnings) or "Apprise says no", unknown=heard.no_answer)
 
     def let_go(self) -> None:
         """See Channel: nothing is held open."""
@@ -74,6 +85,14 @@ def plugin_of(url: str) -> Any:
     return plugin
 
 
+class _Heard:
+    """What Apprise warned of in one try, and whether a request went out that had no answer."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.no_answer = False
+
+
 class _Collector(logging.Handler):
     """Keeps what Apprise warns of for the thread that it happens in."""
 
@@ -82,9 +101,21 @@ class _Collector(logging.Handler):
         self.here = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        kept: list[str] | None = getattr(self.here, "kept", None)
-        if kept is not None:
-            kept.append(record.getMessage())
+        heard: _Heard | None = getattr(self.here, "heard", None)
+        if heard is not None:
+            heard.warnings.append(record.getMessage())
+            # Services keep the exception to themselves, but warn while they handle it.
+            heard.no_answer |= _may_have_arrived(sys.exception())
+
+
+def _may_have_arrived(error: BaseException | None) -> bool:
+    """Say whether a request that ended so may have been taken; without a connection it was not."""
+    if not isinstance(error, RequestException):
+        return False
+    unconnected = isinstance(error, NoConnection) and isinstance(
+        next(iter(error.args), None), MaxRetryError
+    )
+    return not unconnected
 
 
 # It says whom it could not reach: that is kept with the message, and never logged.
@@ -95,9 +126,9 @@ _logger.propagate = False
 
 
 @contextmanager
-def _warnings() -> Generator[list[str]]:
-    _collector.here.kept = kept = list[str]()
+def _heard() -> Generator[_Heard]:
+    _collector.here.heard = heard = _Heard()
     try:
-        yield kept
+        yield heard
     finally:
-        _collector.here.kept = None
+        _collector.here.heard = None
