@@ -121,7 +121,9 @@ class NoStockLock(SimulatedStock):
 
 class NoLockOrder(SimulatedStock):
     def in_order(self, skus: Collection[str]) -> Iterable[str]:
-        return sorted(skus, reverse=here().name.endswith("1"))
+        for sku in sorted(skus, reverse=here().name.endswith("1")):
+            yield sku
+            here().sleep(1.0)  # Else two that lock at the same time are rare.
 
 
 class NotAlone(SimulatedStock):
@@ -196,7 +198,7 @@ MUTATIONS: dict[str, Mutation] = {
         "stored positions in a transaction of their own", positions=PositionsApart
     ),
     "no-tombstone": _mutation("a cancellation before its order is ignored", stock=NoTombstone),
-    "no-stock-lock": _mutation("stock is read without a lock", 601, stock=NoStockLock),
-    "no-lock-order": _mutation("SKUs are locked in any order", 401, stock=NoLockOrder),
+    "no-stock-lock": _mutation("stock is read without a lock", 1801, stock=NoStockLock),
+    "no-lock-order": _mutation("SKUs are locked in any order", stock=NoLockOrder),
     "not-alone": _mutation("cancellations beside decisions", 51, stock=NotAlone),
 }

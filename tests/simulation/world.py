@@ -15,7 +15,7 @@ from orderstream.inventory.stage import inventory_stage
 from orderstream.notification.rules import Notice
 from orderstream.notification.stage import notification_stage
 from orderstream.order_view.stage import view_stage
-from orderstream.runtime import broker_kafka
+from orderstream.runtime import broker_kafka, pairing
 from orderstream.runtime import loop as loop_module
 from orderstream.runtime.broker_kafka import KafkaSink, KafkaSource
 from orderstream.runtime.clock import to_epoch_ms
@@ -281,6 +281,7 @@ def simulated_modules() -> Generator[None]:
         (broker_kafka, "log", _Silent()),
         (loop_module, "log", _Silent()),
         (loop_module, "monotonic", SimulatedTime.monotonic),
+        (pairing, "MANY", 2),  # So that a topic that is ahead waits for the other.
     )
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:

@@ -50,11 +50,12 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        linger_s=(0.01, 0.1),
+        linger_s=(0.01, 0.3),
+        busy_records=2000,
         pairs=Pairs(
             topics.order_created,
             frozenset({topics.inventory_reserved, topics.inventory_rejected}),
-            1.5,
+            3.0,
         ),
     )
 

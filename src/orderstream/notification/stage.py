@@ -94,7 +94,8 @@ def notification_stage(
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        linger_s=(0.01, 0.1),
+        linger_s=(0.01, 0.2),
+        busy_records=800,
     )
 
 

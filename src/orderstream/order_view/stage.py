@@ -48,7 +48,7 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         pairs=Pairs(
             topics.order_created,
             frozenset({topics.inventory_reserved, topics.inventory_rejected}),
-            1.5,
+            3.0,
         ),
     )
 

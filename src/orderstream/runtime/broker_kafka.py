@@ -125,6 +125,8 @@ class KafkaSource:
                 "topic.metadata.refresh.interval.ms": METADATA_EVERY_MS,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32_768,
+                # One topic does not run far ahead of another that a stage reads beside it.
+                "max.partition.fetch.bytes": 262_144,
                 "on_commit": self._committed,
                 "log_level": 4,
             }

@@ -54,6 +54,7 @@ from orderstream.runtime.stage import (
     Positions,
     Record,
     Stage,
+    positions_after,
 )
 from orderstream.runtime.tracing import BatchTracer
 
@@ -111,7 +112,9 @@ class Loop:
         self._home_of = {retry: topic for topic, retry in stage.retries.items()}
         self._pairing = Pairing(stage.pairs) if stage.pairs else None
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
-        self._last = 0  # How many records the last batch had.
+        self._ahead: Positions = {}  # Partitions on hold until what follows them has caught up.
+        self._last = 0  # How many records the last batch had,
+        self._busy = 0.0  # and how busy that made the stage, from 0 to 1.
         self._stopping = threading.Event()
         self.beat = monotonic()  # When the loop last got on from one call to the next,
         self.patience_s = STORE_PATIENCE_S  # and how long that one may take.
@@ -173,30 +176,32 @@ class Loop:
         if self._pairing:
             self._pairing.clear()
         self._held.clear()
+        self._ahead = {}
         self._source.rewind()
 
     def step(self) -> int:
-        """Handle one batch, and return how many records were read or handled."""
+        """Handle one batch; return how many records were read or handled, or wait: 0 at rest."""
         # New partitions bring the positions that the store has of them.
         self._asks(STORE_PATIENCE_S if self._positions else KAFKA_PATIENCE_S)
         self._release_due()
         records = self._source.poll(self._records_max, self._wait_s(), self._linger_s())
         self._asks(STORE_PATIENCE_S)
         records = self._hold_back(records)
-        self._last = len(records)
+        self._note_how_busy(len(records))
         if self._pairing:
-            records = self._pairing.take(records, monotonic(), self._busy())
+            records = self._pairing.take(records, monotonic(), self._busy)
+            self._keep_abreast(self._pairing.ahead())
         if not records:
             if self._said:
                 self._said.tidy()
-            return self._last
+            return self._last or self._waiting()
         traced = UNTRACED if self._tracer is None else self._tracer.batch(records)
         with self._metrics.batch(len(records)), traced:
-            done = after = _positions_after(records)
+            done = after = positions_after(records)
             outputs: list[Output] = []
             if self._said:
                 outputs, records = self._said.recall(records)
-                done = _positions_after(records)
+                done = positions_after(records)
             if self._forgotten:
                 records = self._forgotten.remembered(records)
             silent, new = self._answered.split(records) if self._answered else ((), records)
@@ -211,6 +216,9 @@ class Loop:
             else:
                 self._source.show_progress(after)
         return max(self._last, len(records))
+
+    def _waiting(self) -> int:
+        return self._pairing.keeps if self._pairing else 0
 
     def _asks(self, patience_s: float) -> None:
         """Note that a call begins that may take so long."""
@@ -262,7 +270,7 @@ class Loop:
             return self._handle_part(reads[:middle]) + self._handle_part(reads[middle:])
 
     def _handle_part(self, reads: Sequence[Delivery]) -> list[Output]:
-        return self._handle(reads, _positions_after([read.record for read in reads]))
+        return self._handle(reads, positions_after([read.record for read in reads]))
 
     def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
         self._asks(KAFKA_PATIENCE_S)
@@ -334,29 +342,32 @@ class Loop:
             del self._held[partition]
             self._source.release(partition)
 
+    def _keep_abreast(self, ahead: Positions | None) -> None:
+        """Read no further there, and go on elsewhere; None changes nothing."""
+        if ahead is None:
+            return
+        for partition in self._ahead.keys() - ahead.keys():
+            self._source.release(partition)
+        for partition in ahead.keys() - self._ahead.keys():
+            self._source.hold(partition, ahead[partition])
+        self._ahead = ahead
+
     def _linger_s(self) -> float:
         """Return how long to wait for a fuller batch: not at all for one behind a full one."""
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        return max(least_s, most_s * self._busy())
+        return max(least_s, most_s * self._busy)
 
-    def _busy(self) -> float:
-        """Return how busy the stage is, from 0 to 1."""
-        return min(self._last / self._stage.busy_records, 1)
+    def _note_how_busy(self, count: int) -> None:
+        """Take in how many records a batch had; under load a small one comes between large ones."""
+        self._last = count
+        self._busy = max(min(count / self._stage.busy_records, 1), self._busy / 2)
 
     def _wait_s(self) -> float:
-        if self._pairing and self._pairing.keeps:
+        if self._waiting():
             return PAIR_WAIT_S
         if not self._held:
             return POLL_WAIT_S
         soonest = from_epoch_ms(min(self._held.values())) - self._clock()
         return min(max(soonest.total_seconds(), 0.001), POLL_WAIT_S)
-
-
-def _positions_after(records: Sequence[Record]) -> Positions:
-    """Return where to go on after these records; they are in order within each partition."""
-    return {
-        (record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1
-        for record in records
-    }

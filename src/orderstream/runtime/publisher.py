@@ -1,9 +1,10 @@
 """Publishes single records with all their guarantees, thousands at a time: the hot path's exit.
 
-Two producers: one sends at once, for a quiet service; one waits 4 ms for company, for a busy one
-(measured: docs/decisions/0013). A thread waits for the first one's confirmations, and wakes the
-event loop at once. The event loop itself asks the second one every millisecond: a thread would take
-the interpreter's lock once for each confirmation, from a loop that has no time to lose.
+Three producers: one sends at once, for a quiet service; one waits 4 ms for company, for a busy one,
+and one 12 ms, for one that many wait for at once (measured: docs/decisions/0013). A thread waits
+for the first one's confirmations, and wakes the event loop at once. The event loop itself asks the
+others every millisecond: a thread would take the interpreter's lock once for each confirmation,
+from a loop that has no time to lose.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
 from orderstream.runtime.clients import DURABLE, LOGGED, made
 
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
-BUSY_IN_FLIGHT = 16
-LINGER_BUSY_MS = 4
+BUSY_IN_FLIGHT, LINGER_BUSY_MS = 16, 4
+CROWDED_IN_FLIGHT, LINGER_CROWDED_MS = 72, 12
+PEAK_FADES = 0.99  # With each look at the busy producers.
+LINGERS_MS = (0, LINGER_BUSY_MS, LINGER_CROWDED_MS)
 LINGER_BATCH_MS = 20  # Of runtime/publisher_batch.py.
 POLL_BUSY_EVERY_S = 0.001
 PROBE_EVERY_S = 0.5
@@ -59,11 +62,12 @@ class Publisher:
         self._config = config
         self.confirmed: deque[_Waiting] = deque()
         self.in_flight = 0
+        self._peak = 0.0  # Of what was under way lately: it falls to little with each answer.
         self._away: str | None = None
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: set[int] = set()  # By linger: producers with a fatal error.
-        self._producers = {0: self._producer(0), LINGER_BUSY_MS: self._producer(LINGER_BUSY_MS)}
+        self._producers = {linger: self._producer(linger) for linger in LINGERS_MS}
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._polling = False  # Whether the event loop asks the busy producer.
 
@@ -121,8 +125,8 @@ class Publisher:
         if self._away is not None:
             raise Unavailable(self._away)
         waiting = _Waiting(self, settled)
-        busy = self.in_flight >= BUSY_IN_FLIGHT
-        producer = self._producers[LINGER_BUSY_MS if busy else 0]
+        linger_ms = self._linger_ms()
+        producer = self._producers[linger_ms]
         try:
             producer.produce(
                 topic,
@@ -134,18 +138,22 @@ class Publisher:
         except (BufferError, KafkaException) as error:
             raise not_sent(error) from None
         self.in_flight += 1
-        if busy and not self._polling:
+        if linger_ms and not self._polling:
             self._polling = True
             self._poll_busy_soon()
 
     def turn(self) -> int | None:
-        """Return a number that is another for each request of the busy producer; None at rest.
+        """Return a number that is another for each request of a busy producer; None at rest.
 
         Records of one turn go out together if they are of one partition.
         """
+        linger_ms = self._linger_ms()
+        return int(time.monotonic() * 1000) // linger_ms if linger_ms else None
+
+    def _linger_ms(self) -> int:
         if self.in_flight < BUSY_IN_FLIGHT:
-            return None
-        return int(time.monotonic() * 1000) // LINGER_BUSY_MS
+            return 0
+        return LINGER_BUSY_MS if self._peak < CROWDED_IN_FLIGHT else LINGER_CROWDED_MS
 
     def check(self) -> None:
         """Raise Unavailable while Kafka is away."""
@@ -221,12 +229,16 @@ class Publisher:
     # In the event loop ---------------------------------------------------------------------
 
     def _poll_busy(self) -> None:
-        """Hear the busy producer out, and again in a while for as long as anything is under way."""
+        """Hear the busy producers out, and again in a while while anything is under way."""
+        self._peak = max(self.in_flight, self._peak * PEAK_FADES)
         self._hear_out(LINGER_BUSY_MS)
+        self._hear_out(LINGER_CROWDED_MS)
         self._settle()
         self._polling = bool(self.in_flight) and not self._closing
         if self._polling:
             self._poll_busy_soon()
+        else:
+            self._peak = 0.0
 
     def _hear_out(self, linger_ms: int) -> None:
         """Hear a producer out, and replace one that failed for good."""

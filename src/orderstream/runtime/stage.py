@@ -5,7 +5,7 @@ publish. The loop (loop.py) commits both, exactly once; the handler only has to 
 whatever it finds recorded for an event already, it must answer with again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -29,6 +29,14 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     def headers(self) -> Any: ...
     def timestamp(self) -> tuple[int, int]: ...
+
+
+def positions_after(records: Iterable[Record]) -> Positions:
+    """Return where to go on after these records; they are in order within each partition."""
+    return {
+        (record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1
+        for record in records
+    }
 
 
 class Output(NamedTuple):
