@@ -25,7 +25,7 @@ from orderstream.runtime.clients import DURABLE, LOGGED, made
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
 BUSY_IN_FLIGHT, LINGER_BUSY_MS = 16, 4
 CROWDED_IN_FLIGHT, LINGER_CROWDED_MS = 72, 12
-PEAK_FADES = 0.99  # With each look at the busy producers.
+LULL_S = 0.1  # Less is no rest: the answers to a whole batch come at once.
 LINGERS_MS = (0, LINGER_BUSY_MS, LINGER_CROWDED_MS)
 LINGER_BATCH_MS = 20  # Of runtime/publisher_batch.py.
 POLL_BUSY_EVERY_S = 0.001
@@ -62,7 +62,7 @@ class Publisher:
         self._config = config
         self.confirmed: deque[_Waiting] = deque()
         self.in_flight = 0
-        self._peak = 0.0  # Of what was under way lately: it falls to little with each answer.
+        self._busy_until = self._crowded_until = 0.0
         self._away: str | None = None
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +125,7 @@ class Publisher:
         if self._away is not None:
             raise Unavailable(self._away)
         waiting = _Waiting(self, settled)
-        linger_ms = self._linger_ms()
+        linger_ms = self._linger_ms(time.monotonic())
         producer = self._producers[linger_ms]
         try:
             producer.produce(
@@ -147,13 +147,19 @@ class Publisher:
 
         Records of one turn go out together if they are of one partition.
         """
-        linger_ms = self._linger_ms()
-        return int(time.monotonic() * 1000) // linger_ms if linger_ms else None
+        now = time.monotonic()
+        linger_ms = self._linger_ms(now)
+        return int(now * 1000) // linger_ms if linger_ms else None
 
-    def _linger_ms(self) -> int:
-        if self.in_flight < BUSY_IN_FLIGHT:
+    def _linger_ms(self, now: float) -> int:
+        """Return how long a record waits for company now, by how many were under way lately."""
+        if self.in_flight >= BUSY_IN_FLIGHT:
+            self._busy_until = now + LULL_S
+            if self.in_flight >= CROWDED_IN_FLIGHT:
+                self._crowded_until = now + LULL_S
+        if now > self._busy_until:
             return 0
-        return LINGER_BUSY_MS if self._peak < CROWDED_IN_FLIGHT else LINGER_CROWDED_MS
+        return LINGER_BUSY_MS if now > self._crowded_until else LINGER_CROWDED_MS
 
     def check(self) -> None:
         """Raise Unavailable while Kafka is away."""
@@ -230,15 +236,12 @@ class Publisher:
 
     def _poll_busy(self) -> None:
         """Hear the busy producers out, and again in a while while anything is under way."""
-        self._peak = max(self.in_flight, self._peak * PEAK_FADES)
         self._hear_out(LINGER_BUSY_MS)
         self._hear_out(LINGER_CROWDED_MS)
         self._settle()
         self._polling = bool(self.in_flight) and not self._closing
         if self._polling:
             self._poll_busy_soon()
-        else:
-            self._peak = 0.0
 
     def _hear_out(self, linger_ms: int) -> None:
         """Hear a producer out, and replace one that failed for good."""
