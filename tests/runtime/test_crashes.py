@@ -230,7 +230,7 @@ class TestAFaultAtEveryCall:
         smooth = Script()
         expected = world.run(database, smooth)
         assert len(smooth.names) > 15
-        assert ("release" in smooth.names) == (world.schema in ("order_view", "analytics"))
+        assert ("release" in smooth.names) == (world.schema == "order_view")
         calls: set[str | None] = set()
         for number in range(len(smooth.names)):
             script = Script(number, after, fault)

@@ -187,7 +187,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-rewind": _mutation("no rewind after an abort", loop=NoRewind),
     "unknown-is-done": _mutation(
-        "an unknown Kafka commit is taken for done", 1101, sink=UnknownCommitTakenForDone
+        "an unknown Kafka commit is taken for done", 601, sink=UnknownCommitTakenForDone
     ),
     "nothing-held-back": _mutation("a retry's due time is ignored", loop=NothingIsHeldBack),
     "no-generation": _mutation("offsets are sent without the generation", 101, source=NoGeneration),

@@ -20,7 +20,7 @@ from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.runtime.clock import from_epoch_ms
 from orderstream.runtime.failure import read_dead_letter
-from orderstream.runtime.stage import Batch, Keeps, Output, Pairs, Record, Stage
+from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 
 
 def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
@@ -52,11 +52,6 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         keeps=Keeps.OFFSETS_IN_STORE,
         linger_s=(0.01, 0.3),
         busy_records=2000,
-        pairs=Pairs(
-            topics.order_created,
-            frozenset({topics.inventory_reserved, topics.inventory_rejected}),
-            3.0,
-        ),
     )
 
 
