@@ -171,7 +171,8 @@ class Plan:
     periods: Sequence[Period]
     rate: float
     orders: int = 0
-    seconds_max: float = 1200.0
+    seconds_max: float = 1200.0  # No fault begins later, once there were so many:
+    faults_min: int = 0
     keep_logs: bool = False  # Also of a run in which nothing was broken, and nothing took long.
 
 
@@ -200,7 +201,8 @@ def _under_load(chaos: Chaos, plan: Plan, found: Found, say: Say) -> None:
             say("orders flow")
             flows = time.monotonic()
             for number, period in enumerate(plan.periods, 1):
-                if time.monotonic() - flows > plan.seconds_max:
+                late = time.monotonic() - flows > plan.seconds_max
+                if late and found.faults.total() >= plan.faults_min:
                     say("no more time for the others")
                     break
                 chaos.probe.begin()

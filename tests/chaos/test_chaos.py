@@ -10,7 +10,8 @@ from tests.chaos.schedule import VICTIMS, long_schedule, short_schedule
 
 SEED = int(os.environ.get("CHAOS_SEED", 0)) or random.randrange(1, 1 << 32)
 SHORT_RATE = 200.0
-SHORT_S = 60.0  # No fault begins later, so that it is over within 90 s of the first order.
+SHORT_S = 60.0  # No fault begins later, but for the first three.
+SHORT_FAULTS = 3
 LONG_RATE = 300.0
 LONG_ORDERS = 100_000
 
@@ -28,12 +29,14 @@ def test_the_long_schedule_kills_and_freezes_everything_whatever_the_seed() -> N
 @pytest.mark.timeout(400)
 def test_a_few_faults_of_each_kind_break_no_promise(capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
-    plan = Plan(SEED, short_schedule(SEED), SHORT_RATE, seconds_max=SHORT_S)
+    plan = Plan(
+        SEED, short_schedule(SEED), SHORT_RATE, seconds_max=SHORT_S, faults_min=SHORT_FAULTS
+    )
     found = run(plan, said.append)
     with capsys.disabled():
         print(f"\n{found.figures()}")  # noqa: T201
     assert not found.violations, "\n".join(said)
-    assert found.faults.total() >= 3  # All seven, unless the machine is busy with other things.
+    assert found.faults.total() >= SHORT_FAULTS  # All seven, where the machine is quick enough.
 
 
 @pytest.mark.chaos

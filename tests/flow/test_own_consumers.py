@@ -211,9 +211,9 @@ class TestCalledWrongly:
 
     def test_nobody_else_may_be_replayed(self, running: Installation) -> None:
         done = running.run("replay", "nobody", "--to", "beginning")
-        assert (done.returncode, "nobody has never read" in done.stderr) == (2, True)
+        assert (done.returncode, "nobody has never read" in done.stderr) == (2, True), done.stderr
         done = running.run("replay", "fraud", "--to", "beginning", "--restart")
-        assert (done.returncode, "--restart" in done.stderr) == (2, True)
+        assert (done.returncode, "--restart" in done.stderr) == (2, True), done.stderr
 
     def test_tables_that_cannot_be_made_end_it(self, running: Installation, tmp_path: Path) -> None:
         (tmp_path / "wrong.py").write_text(
