@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,8 +71,9 @@ class TestPairing:
         cancelled = Given("order.cancelled", 0, 0, b"1")
         assert Pairing(PAIRS).take([cancelled], 0.0, 1.0) == [cancelled]
 
-    def test_at_rest_none_waits(self) -> None:
-        assert Pairing(PAIRS).take([created(b"1")], 0.0, 0.0) == [created(b"1")]
+    @pytest.mark.parametrize("busy", [0.0, 0.005])
+    def test_at_rest_none_waits(self, busy: float) -> None:
+        assert Pairing(PAIRS).take([created(b"1")], 0.0, busy) == [created(b"1")]
 
     def test_what_is_late_does_not_wait_for_one_that_went_alone(self) -> None:
         pairing = Pairing(PAIRS)
@@ -89,7 +91,7 @@ class TestPairing:
         pairing = Pairing(PAIRS)
         for number in range(7):
             pairing.take([created(b"%d" % number, number)], 10.0 * number, 1.0)
-        assert pairing.take([], 60.1, 1.0) == [created(b"6", 6)]
+        assert pairing.take([], 60.11, 1.0) == [created(b"6", 6)]
 
     def test_what_comes_too_late_is_waited_for_longer(self) -> None:
         pairing = Pairing(PAIRS)

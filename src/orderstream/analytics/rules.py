@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cache
 
 from msgspec import Struct
@@ -42,8 +42,6 @@ LATENCY_MIN_MS = 1.0
 BUCKET_MAX = 120  # 2^30 ms: 12 days.
 
 Minute = int  # Since 1970.
-MINUTE = timedelta(minutes=1)
-NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -102,7 +100,6 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
     happened: list[tuple[Minute, int]] = []
     decided: list[tuple[Minute, int]] = []
     users: defaultdict[tuple[Minute, int], list[str]] = defaultdict(list)
-    minute, begins, ends = 0, NEVER, NEVER  # Of the last event: the next has the same most often.
     for event in events:
         fact, at = fact_of(event)
         key = event.key
@@ -110,10 +107,7 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
         if not fact or known & fact:
             continue
         facts[key] = known | fact
-        if not begins <= at < ends:
-            minute = minute_of(at)
-            begins = datetime.fromtimestamp(minute * 60, UTC)
-            ends = begins + MINUTE
+        minute = minute_of(at)
         if fact != RELEASED:
             happened.append((minute, fact))
         match event:

@@ -3,7 +3,8 @@
 `{email}` and `{phone}` in an address stand for the customer's. Its services are called in the
 thread that asks, and keep to time limits of their own; `Apprise.notify` would have all channels
 share six threads. They say that it worked or that it did not; the latter is taken as not sent,
-unless a request of theirs went out and no answer came back: then nobody knows.
+unless a request of theirs went out (by `requests`, as most do) and no answer came back: then nobody
+knows.
 """
 
 import logging

@@ -115,6 +115,7 @@ class Loop:
         self._ahead: Positions = {}  # Partitions on hold until what follows them has caught up.
         self._last = 0  # How many records the last batch had,
         self._busy = 0.0  # and how busy that made the stage, from 0 to 1.
+        self._handled = False  # Whether the last step got as far as that with any record.
         self._stopping = threading.Event()
         self.beat = monotonic()  # When the loop last got on from one call to the next,
         self.patience_s = STORE_PATIENCE_S  # and how long that one may take.
@@ -138,7 +139,7 @@ class Loop:
                     self.recover()
                     recovering = False
                 idle = 0 if self.step() else idle + 1
-                if not pause_s or idle in (0, IDLE_IS_WELL):
+                if not pause_s or self._handled or idle == IDLE_IS_WELL:
                     pause_s = 0.0
                     self._metrics.running()
                 continue
@@ -181,6 +182,7 @@ class Loop:
 
     def step(self) -> int:
         """Handle one batch; return how many records were read or handled, or wait: 0 at rest."""
+        self._handled = False
         # New partitions bring the positions that the store has of them.
         self._asks(STORE_PATIENCE_S if self._positions else KAFKA_PATIENCE_S)
         self._release_due()
@@ -215,6 +217,7 @@ class Loop:
                     self._said.published(after)
             else:
                 self._source.show_progress(after)
+        self._handled = True
         return max(self._last, len(records))
 
     def _waiting(self) -> int:

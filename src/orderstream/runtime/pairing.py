@@ -15,7 +15,8 @@ from orderstream.runtime.stage import Pairs, Positions, Record, positions_after
 
 MANY = 4_000  # A second of a busy shop's; what inventory has under way is a part of it.
 KEPT_MAX = 16_000  # Of about 1 KiB each.
-PATIENCE_MIN_S = 0.01
+PATIENCE_MIN_S = 0.1
+WAIT_MIN_S = 0.01  # Less is not waited for: what is kept is looked at with the next records only.
 
 _Key = bytes | None
 _Waits = deque[tuple[Record, _Key, float]]  # Of one partition: in order, with when each was read.
@@ -65,9 +66,9 @@ class Pairing:
         """Return what is to be handled of the records and of those kept; in order by partition.
 
         `busy` is from 0 to 1: none is kept longer than that part of `wait_s` from when it was
-        read, nor are more than KEPT_MAX. That wait is halved while more go alone than find their
-        other half, be it too late, and doubled while they do not. `now` is a monotonic time in
-        seconds.
+        read, nor are more than KEPT_MAX, nor any for less than WAIT_MIN_S. That wait is halved
+        while more go alone than find their other half, be it too late, and doubled while they do
+        not. `now` is a monotonic time in seconds.
         """
         taken: list[Record] = []
         late = 0
@@ -77,9 +78,10 @@ class Pairing:
                 taken.append(record)
             else:
                 late += self._keep(record, half, now)
-        at_once = not busy or self.keeps > KEPT_MAX
-        in_pairs, alone = self._set_free(taken, now if at_once else now - self._patience_s * busy)
-        if in_pairs or alone:
+        wait_s = self._patience_s * busy
+        at_once = wait_s < WAIT_MIN_S or self.keeps > KEPT_MAX
+        in_pairs, alone = self._set_free(taken, now if at_once else now - wait_s)
+        if not at_once and (in_pairs or alone):
             better = 0.5 if alone > in_pairs + late else 2.0
             self._patience_s = min(max(self._patience_s * better, PATIENCE_MIN_S), self._wait_s)
         return taken

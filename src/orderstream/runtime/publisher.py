@@ -236,12 +236,14 @@ class Publisher:
 
     def _poll_busy(self) -> None:
         """Hear the busy producers out, and again in a while while anything is under way."""
-        self._hear_out(LINGER_BUSY_MS)
-        self._hear_out(LINGER_CROWDED_MS)
-        self._settle()
-        self._polling = bool(self.in_flight) and not self._closing
-        if self._polling:
-            self._poll_busy_soon()
+        try:
+            self._hear_out(LINGER_BUSY_MS)
+            self._hear_out(LINGER_CROWDED_MS)
+            self._settle()
+        finally:  # Whatever went wrong: nobody else asks for those that wait.
+            self._polling = bool(self.in_flight) and not self._closing
+            if self._polling:
+                self._poll_busy_soon()
 
     def _hear_out(self, linger_ms: int) -> None:
         """Hear a producer out, and replace one that failed for good."""

@@ -1,8 +1,8 @@
 """Publishes records by the batch: one account of what was confirmed for all of them.
 
-Their producer waits longer for company than the two for single records, and packs what it sends:
+Their producer waits longer for company than those for single records, and packs what it sends:
 who sends many is in no hurry for each, and Kafka has half the work and a tenth of the bytes
-(docs/performance.md). Its records take no part in what the other two count as busy.
+(docs/performance.md). Its records take no part in what the others count as busy.
 """
 
 import asyncio

@@ -89,7 +89,7 @@ class Keeps(Enum):
 class Pairs:
     """Records of `first` are followed by one of the same key of a topic in `then`.
 
-    A busy stage waits up to `wait_s` for it, to handle both at once (pairing.py).
+    A busy stage has each wait up to `wait_s` for the other, to handle both at once (pairing.py).
     """
 
     first: str
@@ -108,8 +108,8 @@ class Stage:
     `gave_up` returns what is said of a record that is put to the dead letters, in the same
     transaction.
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
-    is, when its last batch had `busy_records`; in between, a part of it. `pairs` is for what it
-    would rather handle together, and waits by the same rule.
+    is, when its last batch had `busy_records`; in between, a part of it, and behind a busy batch
+    at least half as much. `pairs` is for what it would rather handle together, by the same rule.
     """
 
     name: str
