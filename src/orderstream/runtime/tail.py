@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
 from orderstream.runtime.log_reader import LogReader, reported
-from orderstream.runtime.stage import Positions, Record
+from orderstream.runtime.stage import Positions, Record, positions_after
 
 BATCH_RECORDS = 1_000
 WAIT_S = 0.1
@@ -63,7 +63,8 @@ def follow(
                 else:
                     reported(error)
             if records:
-                yield _advance(at, records), records
+                at |= positions_after(records)
+                yield at, records
 
 
 def between(config: Mapping[str, Any], group: str, begins: Positions, ends: Positions) -> Followed:
@@ -81,10 +82,5 @@ def between(config: Mapping[str, Any], group: str, begins: Positions, ends: Posi
                 if (message.offset() or 0) < later[message.topic() or "", message.partition() or 0]
             ]
             if inside:
-                yield _advance(at, inside), inside
-
-
-def _advance(at: Positions, records: Sequence[Record]) -> Positions:
-    for record in records:
-        at[record.topic() or "", record.partition() or 0] = (record.offset() or 0) + 1
-    return at
+                at |= positions_after(inside)
+                yield at, inside
