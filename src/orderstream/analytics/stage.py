@@ -50,8 +50,8 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         },
         handle=handle,
         keeps=Keeps.OFFSETS_IN_STORE,
-        linger_s=(0.01, 0.3),
-        busy_records=2000,
+        linger_s=(0.01, 0.2),
+        busy_records=1200,
     )
 
 

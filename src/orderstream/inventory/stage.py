@@ -104,8 +104,8 @@ def inventory_stage(store: StockStore, topics: Topics, drill_sku: str) -> Stage:
         ),
         retries={topics.order_created: topics.order_created_retry},
         gave_up=nothing_said if statuses is None else statuses.failed,
-        linger_s=(0.0, 0.1),
-        busy_records=400,
+        linger_s=(0.0, 0.2),
+        busy_records=800,
     )
 
 

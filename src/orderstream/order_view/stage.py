@@ -43,8 +43,8 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
         parks=frozenset(
             {topics.inventory_reserved, topics.inventory_rejected, topics.inventory_released}
         ),
-        linger_s=(0.01, 0.3),
-        busy_records=2000,
+        linger_s=(0.01, 0.2),
+        busy_records=1200,
         pairs=Pairs(
             topics.order_created,
             frozenset({topics.inventory_reserved, topics.inventory_rejected}),

@@ -113,6 +113,7 @@ class Loop:
         self._pairing = Pairing(stage.pairs) if stage.pairs else None
         self._held: dict[Partition, int] = {}  # Due time (ms) of the first record on hold.
         self._ahead: Positions = {}  # Partitions on hold until what follows them has caught up.
+        self._polled_at = 0.0  # When the last batch was there: what came since has waited already.
         self._last = 0  # How many records the last batch had,
         self._busy = 0.0  # and how busy that made the stage, from 0 to 1.
         self._handled = False  # Whether the last step got as far as that with any record.
@@ -188,6 +189,7 @@ class Loop:
         self._release_due()
         records = self._source.poll(self._records_max, self._wait_s(), self._linger_s())
         self._asks(STORE_PATIENCE_S)
+        self._polled_at = self.beat
         records = self._hold_back(records)
         self._note_how_busy(len(records))
         if self._pairing:
@@ -356,11 +358,14 @@ class Loop:
         self._ahead = ahead
 
     def _linger_s(self) -> float:
-        """Return how long to wait for a fuller batch: not at all for one behind a full one."""
+        """Return how long to wait for a fuller batch: not at all for one behind a full one.
+
+        Under load, records that came while the last batch was handled have waited meanwhile.
+        """
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        return max(least_s, most_s * self._busy)
+        return max(least_s, most_s * self._busy - (monotonic() - self._polled_at))
 
     def _note_how_busy(self, count: int) -> None:
         """Take in how many records a batch had; under load a small one comes between large ones."""

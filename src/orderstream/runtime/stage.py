@@ -109,7 +109,9 @@ class Stage:
     transaction.
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
     is, when its last batch had `busy_records`; in between, a part of it, and behind a busy batch
-    at least half as much. `pairs` is for what it would rather handle together, by the same rule.
+    at least half as much. When it is busy, that is counted from the last batch, so handling one
+    is part of the wait for the next. `pairs` is for what it would rather handle together, by the
+    same rule, for as long as they say.
     """
 
     name: str
