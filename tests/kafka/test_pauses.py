@@ -1,15 +1,16 @@
-"""A partition that was on hold when it was taken away is read when it comes back."""
+"""Partitions that are taken away while a loop keeps something of them, and come back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from orderstream.contract.errors import TransactionAborted
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.broker_kafka import KafkaSource
 from orderstream.runtime.settings import Settings
-from orderstream.runtime.stage import Partition, Record
+from orderstream.runtime.stage import Partition, Positions, Record
 from tests.conftest import SettingsOf
 from tests.waiting import until
 
@@ -20,10 +21,8 @@ PARTITIONS = 2
 class Reader:
     """A source, and what it has read."""
 
-    def __init__(self, settings: Settings, topic: str, offset_reset: str) -> None:
-        self.source = KafkaSource(
-            settings.kafka(), f"{topic}-{GROUP}", 0, [topic], offset_reset=offset_reset
-        )
+    def __init__(self, source: KafkaSource) -> None:
+        self.source = source
         self.read: list[Record] = []
 
     def partitions(self) -> set[Partition]:
@@ -43,9 +42,10 @@ def topic(settings_of: SettingsOf) -> tuple[Settings, str]:
 @pytest.fixture(params=["earliest", "latest"])
 def reader(request: pytest.FixtureRequest, topic: tuple[Settings, str]) -> Iterator[Reader]:
     """Where a new group begins decides on how partitions that come are taken."""
-    reader = Reader(*topic, request.param)
-    with closing(reader.source):
-        yield reader
+    settings, name = topic
+    source = KafkaSource(settings.kafka(), f"{name}-{GROUP}", 0, [name], offset_reset=request.param)
+    with closing(source):
+        yield Reader(source)
 
 
 def put(settings: Settings, topic: str, value: bytes) -> None:
@@ -94,3 +94,24 @@ class TestAPartitionOnHold:
         reader.read.clear()
         put(settings, name, b"after")
         until(lambda: taken & reader.partitions(), what="the partition that came back is read")
+
+
+class NothingStored:
+    """The positions of a store that has none."""
+
+    def load(self, partitions: Iterable[Partition]) -> Positions:  # noqa: ARG002
+        return {}
+
+    def begin(self, positions: Positions) -> None:
+        raise AssertionError(f"a group that starts at the beginning has none to keep: {positions}")
+
+
+def test_a_loop_with_offsets_in_its_store_is_told(topic: tuple[Settings, str]) -> None:
+    settings, name = topic
+    put(settings, name, b"before")
+    source = KafkaSource(settings.kafka(), f"{name}-{GROUP}", 0, [name], starts=NothingStored())
+    with closing(source):
+        reader = Reader(source)
+        until(lambda: len(reader.partitions()) == PARTITIONS, what="both partitions are read")
+        with pytest.raises(TransactionAborted, match="taken away"):
+            taken_for_a_while(settings, name, reader)

@@ -199,6 +199,6 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "no-tombstone": _mutation("a cancellation before its order is ignored", stock=NoTombstone),
     "no-stock-lock": _mutation("stock is read without a lock", 1801, stock=NoStockLock),
-    "no-lock-order": _mutation("SKUs are locked in any order", stock=NoLockOrder),
+    "no-lock-order": _mutation("SKUs are locked in any order", 1201, stock=NoLockOrder),
     "not-alone": _mutation("cancellations beside decisions", 51, stock=NotAlone),
 }

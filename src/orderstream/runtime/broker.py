@@ -27,7 +27,8 @@ class Source(Protocol):
     def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
         """Return the next records, in order within each partition; none after `wait_s`.
 
-        Waits `linger_s` for more once the first is there. Raises Unavailable, Fenced.
+        Waits `linger_s` for more once the first is there. Raises Unavailable, Fenced, and
+        TransactionAborted where partitions went of which the loop may keep something.
         """
         ...
 

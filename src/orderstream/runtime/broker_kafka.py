@@ -33,7 +33,8 @@ from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
 METADATA_EVERY_MS = 30_000  # So soon a worker finds partitions that a topic was given.
-SHOW_EVERY_S = 0.5  # The offsets that `lag` reads of a stage that keeps its own elsewhere.
+SHOW_EVERY_S = 0.5  # The offsets that `lag` reads of a stage that keeps its own elsewhere,
+SHOW_AT_REST_S = 0.1  # and the last ones, once nothing has come for so long.
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_S = 5.0
 # More than the largest record that may be read: a dead letter is that record with more headers.
@@ -146,8 +147,9 @@ class KafkaSource:
     def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
         self._came.clear()
         self._went.clear()
-        first = self._consumer.poll(wait_s)
-        if first is None and self._unshown:
+        first = self._consumer.poll(min(wait_s, SHOW_AT_REST_S) if self._unshown else wait_s)
+        if first is None:
+            self._show_from = 0.0
             self.show_progress({})
         messages = [] if first is None else [first]
         if messages and records_max > 1:
@@ -165,6 +167,10 @@ class KafkaSource:
                 self._reported(message)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
+        if self._went and self._starts is not None:
+            # Its loop may keep records of them from earlier polls (pairing.py): none may outlive
+            # the partition, which somebody else reads from what is stored.
+            raise TransactionAborted("partitions were taken away")
         if not messages:
             return ()
         self._generation = self._consumer.consumer_group_metadata()
