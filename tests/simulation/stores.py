@@ -4,7 +4,7 @@ What an adapter leaves to the rules is left to the same rules here; what it says
 again, with the locks that the statement takes.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -268,18 +268,20 @@ class SimulatedNotices:
 class SimulatedCounts:
     """See analytics/store_postgres.py."""
 
-    def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
+    def add(
+        self,
+        tx: Connection,
+        order_keys: Iterable[str],
+        counted: Callable[[Mapping[str, int]], Changes],
+    ) -> None:
         rows = simulated(tx)
         rows.statement("lock: counting")
         rows.lock("counting")
         rows.statement("SELECT counted")
         found = {key: rows.get("counted", key) for key in order_keys}
-        return {key: facts for key, facts in found.items() if facts is not None}
-
-    def add(self, tx: Connection, changes: Changes) -> None:
+        changes = counted({key: facts for key, facts in found.items() if facts is not None})
         if not changes.facts:
             return
-        rows = simulated(tx)
         rows.statement("UPSERT counted")
         for key, facts in sorted(changes.facts.items()):
             rows.lock("counted", key)

@@ -1,10 +1,12 @@
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from orderstream.analytics.ranges import Cut, Range, Unit
-from orderstream.analytics.rules import Accepted, Counted, Failed, count
+from orderstream.analytics.rules import Accepted, Changes, Counted, Failed, count
 from orderstream.analytics.store_postgres import PostgresCounts
 from orderstream.runtime.database import Database
 from tests.builders import (
@@ -33,8 +35,7 @@ def counts(database: Database) -> PostgresCounts:
 def add(database: Database, *events: Counted) -> None:
     counts = PostgresCounts(database)
     with database.transaction() as tx:
-        before = counts.facts(tx, [event.key for event in events])
-        counts.add(tx, count(events, before))
+        counts.add(tx, [event.key for event in events], partial(count, events))
 
 
 def outcomes_of(**counted: int) -> dict[str, int]:
@@ -288,7 +289,14 @@ class TestIds:
     ) -> None:
         add(database, Accepted(key, NOON), Accepted("7", NOON), Accepted("10", NOON))
         add(database, Accepted(key, NOON), Failed(key, NOON))
+        known: dict[str, int] = {}
+
+        def nothing_new(facts: Mapping[str, int]) -> Changes:
+            known.update(facts)
+            return Changes()
+
         with database.transaction() as tx:
-            assert counts.facts(tx, [key, "7", "3"]) == {key: 129, "7": 128}
+            counts.add(tx, [key, "7", "3", "7"], nothing_new)
+            assert known == {key: 129, "7": 128}
             rows = tx.execute("SELECT order_id, facts FROM counted").fetchall()
         assert dict(rows) == {key: 129, "7": 128, "10": 128}

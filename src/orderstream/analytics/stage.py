@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from psycopg import Connection
 
@@ -32,8 +33,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
         events = [event for _, event in batch]
-        before = store.facts(tx, [event.key for event in events])
-        store.add(tx, count(events, before))
+        store.add(tx, [event.key for event in events], partial(count, events))
         return ()
 
     read = topics.read_order

@@ -1,6 +1,6 @@
 """What analytics keeps: counts by minute, and what is known of each order."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from psycopg import Connection
@@ -14,12 +14,17 @@ Row = dict[str, Any]
 class CountStore(Protocol):
     """Counts that grow by adding. What is read is as of one moment; times are UTC."""
 
-    def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
-        """Return what is known of these orders (rules.py); those never counted are left out."""
-        ...
+    def add(
+        self,
+        tx: Connection,
+        order_keys: Iterable[str],
+        counted: Callable[[Mapping[str, int]], Changes],
+    ) -> None:
+        """Add to the counts, inside the caller's transaction.
 
-    def add(self, tx: Connection, changes: Changes) -> None:
-        """Add to the counts, inside the caller's transaction."""
+        `counted` is told what is known of these orders (rules.py), those never counted left out,
+        and returns what changes: of no other orders.
+        """
         ...
 
     def summary(self) -> Row:

@@ -1,8 +1,8 @@
 """Counts in PostgreSQL."""
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -28,9 +28,11 @@ OF_DECISIONS = ("p50", "p99")
 _is_number = re.compile(r"0|[1-9][0-9]{0,17}").fullmatch  # Fits a bigint; 007 is a name.
 
 NAMED = "SELECT order_id, facts FROM counted_names WHERE order_id = ANY(%s::text[])"
-BLOCKS = "SELECT block, facts FROM counted_numbers WHERE block = ANY(%s::bigint[])"
 # Locked: `orderstream prune` takes orders out of blocks. In one order, as it does.
-BLOCKS_TO_CHANGE = f"{BLOCKS} ORDER BY block FOR UPDATE"
+BLOCKS_TO_CHANGE = """
+    SELECT block, facts FROM counted_numbers WHERE block = ANY(%s::bigint[])
+    ORDER BY block FOR UPDATE
+"""
 REMEMBER = """
     INSERT INTO counted_names (order_id, facts) SELECT * FROM unnest(%s::text[], %s::smallint[])
     ON CONFLICT (order_id) DO UPDATE SET facts = excluded.facts
@@ -152,25 +154,22 @@ class PostgresCounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def facts(self, tx: Connection, order_keys: Collection[str]) -> dict[str, int]:
-        """See CountStore. One batch at a time: a rival must not count the same order meanwhile."""
-        tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
-        names, blocks = _split(dict.fromkeys(order_keys))  # Each once.
-        found: dict[str, int] = {}
-        if names:
-            found |= tx.execute(NAMED, (pg_array(names),)).fetchall()
-        if blocks:
-            for block, facts in tx.execute(BLOCKS, (pg_array(blocks),)):
-                for slot, key in blocks[block]:
-                    if facts[slot]:
-                        found[key] = facts[slot]
-        return found
+    def add(
+        self,
+        tx: Connection,
+        order_keys: Iterable[str],
+        counted: Callable[[Mapping[str, int]], Changes],
+    ) -> None:
+        """See CountStore. One batch at a time: a rival must not count the same order meanwhile.
 
-    def add(self, tx: Connection, changes: Changes) -> None:
-        """See CountStore. Rows are touched in one order, so that two workers cannot deadlock."""
+        Rows are touched in one order, so that two workers cannot deadlock.
+        """
+        tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
+        known = _Known(tx, order_keys)
+        changes = counted(known.facts)
         if not changes.facts:
             return
-        _remember(tx, changes.facts)
+        known.write(tx, changes.facts)
         _write(tx, PER_OUTCOME, changes.outcomes.items())
         _write(
             tx, PER_MINUTE, ((m, HAPPENS[fact], n) for (m, fact), n in changes.per_minute.items())
@@ -308,35 +307,47 @@ class PostgresCounts:
 # Writing -------------------------------------------------------------------------------------
 
 
-def _split(order_keys: Iterable[str]) -> tuple[list[str], dict[int, list[tuple[int, str]]]]:
-    """Tell ids that are whole numbers, by block and with their places there, from others."""
-    names: list[str] = []
-    blocks: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
-    for key in order_keys:
-        if _is_number(key):
-            number = int(key)
-            blocks[number // BLOCK].append((number % BLOCK, key))
-        else:
-            names.append(key)
-    return names, blocks
+class _Known:
+    """What is known of some orders, and the rows that it stands in, locked to be written back."""
 
+    def __init__(self, tx: Connection, order_keys: Iterable[str]) -> None:
+        names: list[str] = []
+        self._places: dict[str, tuple[int, int]] = {}  # Of ids that are whole numbers.
+        for key in dict.fromkeys(order_keys):  # Each once.
+            if _is_number(key):
+                self._places[key] = divmod(int(key), BLOCK)
+            else:
+                names.append(key)
+        blocks = sorted({block for block, _ in self._places.values()})
+        self._blocks = {block: bytearray(BLOCK) for block in blocks}
+        if blocks:
+            for block, facts in tx.execute(BLOCKS_TO_CHANGE, (pg_array(blocks),)):
+                self._blocks[block] = bytearray(facts)
+        self.facts: dict[str, int] = {
+            key: facts
+            for key, (block, slot) in self._places.items()
+            if (facts := self._blocks[block][slot])
+        }
+        if names:
+            self.facts |= tx.execute(NAMED, (pg_array(names),)).fetchall()
 
-def _remember(tx: Connection, facts: Mapping[str, int]) -> None:
-    names, blocks = _split(facts)
-    _write(tx, REMEMBER, ((name, facts[name]) for name in sorted(names)))
-    if not blocks:
-        return
-    held = {
-        block: bytearray(known)
-        for block, known in tx.execute(BLOCKS_TO_CHANGE, (pg_array(sorted(blocks)),))
-    }
-    for block in sorted(blocks):
-        known = held.setdefault(block, bytearray(BLOCK))
-        for slot, key in blocks[block]:
-            known[slot] = facts[key]
-    rows = sorted(held.items())
-    columns = [[block for block, _ in rows], [bytes(known) for _, known in rows]]
-    tx.execute(REMEMBER_BLOCKS, columns)
+    def write(self, tx: Connection, facts: Mapping[str, int]) -> None:
+        """Write what is known of some of them now."""
+        names: list[tuple[str, int]] = []
+        changed: dict[int, bytearray] = {}
+        places, blocks = self._places, self._blocks
+        for key, known in facts.items():
+            if key in places:
+                block, slot = places[key]
+                changed[block] = row = blocks[block]
+                row[slot] = known
+            else:
+                names.append((key, known))
+        _write(tx, REMEMBER, sorted(names))
+        if changed:
+            rows = sorted(changed.items())
+            columns = [[block for block, _ in rows], [bytes(row) for _, row in rows]]
+            tx.execute(REMEMBER_BLOCKS, columns)
 
 
 def _summed(counts: Mapping[tuple[int, Any], int]) -> Counter[Any]:
