@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from msgspec import Struct
@@ -42,6 +42,8 @@ LATENCY_MIN_MS = 1.0
 BUCKET_MAX = 120  # 2^30 ms: 12 days.
 
 Minute = int  # Since 1970.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE, _MS = timedelta(minutes=1), timedelta(milliseconds=1)
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -133,7 +135,7 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
             users[minute, fact].append(str(event.user_id))
         if isinstance(event, Decision):
             took = event.decided_at - event.ordered_at
-            decided.append((minute, bucket(took.total_seconds() * 1000)))
+            decided.append((minute, bucket(took / _MS)))
     changes.per_minute = Counter(happened)
     changes.latency = Counter(decided)
     changes.users = {place: Counter(some) for place, some in users.items()}
@@ -183,7 +185,7 @@ def outcome(facts: int) -> str:
 
 def minute_of(at: datetime) -> Minute:
     """Return the minute of a time."""
-    return int(at.timestamp() // 60)
+    return (at - _EPOCH) // _MINUTE
 
 
 def sell_through(sold: int, lost: int) -> float | None:
