@@ -113,5 +113,5 @@ def test_a_loop_with_offsets_in_its_store_is_told(topic: tuple[Settings, str]) -
     with closing(source):
         reader = Reader(source)
         until(lambda: len(reader.partitions()) == PARTITIONS, what="both partitions are read")
-        with pytest.raises(TransactionAborted, match="taken away"):
+        with pytest.raises(TransactionAborted, match=r"taken away$"):
             taken_for_a_while(settings, name, reader)
