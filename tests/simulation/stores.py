@@ -4,13 +4,13 @@ What an adapter leaves to the rules is left to the same rules here; what it says
 again, with the locks that the statement takes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, errors
 
-from orderstream.analytics.rules import Changes
+from orderstream.analytics.rules import Changes, Counting
 from orderstream.contract.envelope import event_id
 from orderstream.contract.errors import TransactionAborted
 from orderstream.inventory.rules import (
@@ -268,18 +268,13 @@ class SimulatedNotices:
 class SimulatedCounts:
     """See analytics/store_postgres.py."""
 
-    def add(
-        self,
-        tx: Connection,
-        order_keys: Iterable[str],
-        counted: Callable[[Mapping[str, int]], Changes],
-    ) -> None:
+    def add(self, tx: Connection, order_keys: Iterable[str], counting: Counting) -> None:
         rows = simulated(tx)
         rows.statement("lock: counting")
         rows.lock("counting")
         rows.statement("SELECT counted")
         found = {key: rows.get("counted", key) for key in order_keys}
-        changes = counted({key: facts for key, facts in found.items() if facts is not None})
+        changes = counting({key: facts for key, facts in found.items() if facts is not None})
         if not changes.facts:
             return
         rows.statement("UPSERT counted")

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -88,6 +88,10 @@ class Changes:
         default_factory=dict[tuple[Minute, int], Counter[str]]
     )
     latency: Counter[tuple[Minute, int]] = field(default_factory=Counter[tuple[Minute, int]])
+
+
+# Told what is known of some orders, returns what changes.
+Counting = Callable[[Mapping[str, int]], Changes]
 
 
 def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:

@@ -1,12 +1,12 @@
 """What analytics keeps: counts by minute, and what is known of each order."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from psycopg import Connection
 
 from orderstream.analytics.ranges import Cut, Range
-from orderstream.analytics.rules import Changes
+from orderstream.analytics.rules import Counting
 
 Row = dict[str, Any]
 
@@ -14,15 +14,10 @@ Row = dict[str, Any]
 class CountStore(Protocol):
     """Counts that grow by adding. What is read is as of one moment; times are UTC."""
 
-    def add(
-        self,
-        tx: Connection,
-        order_keys: Iterable[str],
-        counted: Callable[[Mapping[str, int]], Changes],
-    ) -> None:
+    def add(self, tx: Connection, order_keys: Iterable[str], counting: Counting) -> None:
         """Add to the counts, inside the caller's transaction.
 
-        `counted` is told what is known of these orders (rules.py), those never counted left out,
+        `counting` is told what is known of these orders (rules.py), those never counted left out,
         and returns what changes: of no other orders.
         """
         ...

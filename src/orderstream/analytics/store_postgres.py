@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 
@@ -13,7 +13,7 @@ from orderstream.analytics.rules import (
     HAPPENS,
     OUTCOMES,
     PENDING,
-    Changes,
+    Counting,
     quantiles_ms,
     sell_through,
 )
@@ -154,19 +154,14 @@ class PostgresCounts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(
-        self,
-        tx: Connection,
-        order_keys: Iterable[str],
-        counted: Callable[[Mapping[str, int]], Changes],
-    ) -> None:
+    def add(self, tx: Connection, order_keys: Iterable[str], counting: Counting) -> None:
         """See CountStore. One batch at a time: a rival must not count the same order meanwhile.
 
         Rows are touched in one order, so that two workers cannot deadlock.
         """
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
         known = _Known(tx, order_keys)
-        changes = counted(known.facts)
+        changes = counting(known.facts)
         if not changes.facts:
             return
         known.write(tx, changes.facts)
