@@ -1,4 +1,4 @@
-"""Partitions that are taken away while a loop keeps something of them, and come back."""
+"""What a member of a group does with partitions that are on hold, taken away, or at rest."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -106,12 +106,35 @@ class NothingStored:
         raise AssertionError(f"a group that starts at the beginning has none to keep: {positions}")
 
 
-def test_a_loop_with_offsets_in_its_store_is_told(topic: tuple[Settings, str]) -> None:
+@pytest.fixture
+def stored(topic: tuple[Settings, str]) -> Iterator[Reader]:
+    """It has read all that there is, of a stage that keeps its offsets in its store."""
     settings, name = topic
     put(settings, name, b"before")
     source = KafkaSource(settings.kafka(), f"{name}-{GROUP}", 0, [name], starts=NothingStored())
     with closing(source):
         reader = Reader(source)
         until(lambda: len(reader.partitions()) == PARTITIONS, what="both partitions are read")
+        yield reader
+
+
+class TestAStageThatKeepsItsOffsetsInItsStore:
+    def test_is_told_that_partitions_were_taken_away(
+        self, topic: tuple[Settings, str], stored: Reader
+    ) -> None:
         with pytest.raises(TransactionAborted, match=r"taken away$"):
-            taken_for_a_while(settings, name, reader)
+            taken_for_a_while(*topic, stored)
+
+    def test_shows_kafka_the_last_of_them_once_nothing_more_comes(
+        self, topic: tuple[Settings, str], stored: Reader
+    ) -> None:
+        settings, name = topic
+        admin = Admin(settings.kafka())
+
+        def shown() -> list[int | None]:
+            return [lag.committed for lag in admin.lag(f"{name}-{GROUP}", [name])]
+
+        for partition in range(PARTITIONS):  # The second so soon after the first that it waits.
+            stored.source.show_progress({(name, partition): 1})
+        assert stored.source.poll(100, 0.05, 0.0) == ()
+        until(lambda: shown() == [1, 1], what="the second is shown")

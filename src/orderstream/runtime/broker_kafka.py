@@ -149,8 +149,7 @@ class KafkaSource:
         self._went.clear()
         first = self._consumer.poll(min(wait_s, SHOW_AT_REST_S) if self._unshown else wait_s)
         if first is None:
-            self._show_from = 0.0
-            self.show_progress({})
+            self._show_now()
         messages = [] if first is None else [first]
         if messages and records_max > 1:
             messages += self._consumer.consume(records_max - 1, 0.0)
@@ -273,7 +272,11 @@ class KafkaSource:
 
     def show_progress(self, positions: Positions) -> None:
         self._unshown |= positions
-        if not self._unshown or time.monotonic() < self._show_from:
+        if time.monotonic() >= self._show_from:
+            self._show_now()
+
+    def _show_now(self) -> None:
+        if not self._unshown:
             return
         self._show_from = time.monotonic() + SHOW_EVERY_S
         offsets = [TopicPartition(*at, offset) for at, offset in self._unshown.items()]
@@ -291,8 +294,7 @@ class KafkaSource:
             } | self._unshown
 
     def close(self) -> None:
-        self._show_from = 0.0
-        self.show_progress({})
+        self._show_now()
         self._consumer.close()
 
 
