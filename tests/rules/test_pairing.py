@@ -91,7 +91,7 @@ class TestPairing:
         pairing = Pairing(PAIRS)
         for number in range(7):
             pairing.take([created(b"%d" % number, number)], 10.0 * number, 1.0)
-        assert pairing.take([], 60.11, 1.0) == [created(b"6", 6)]
+        assert pairing.take([], 60.1, 1.0) == [created(b"6", 6)]
 
     def test_what_comes_too_late_is_waited_for_longer(self) -> None:
         pairing = Pairing(PAIRS)

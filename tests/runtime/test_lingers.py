@@ -1,38 +1,17 @@
 """How long a loop waits for a fuller batch."""
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 
 from orderstream.runtime.broker_memory import MemoryBroker, MemorySource
-from orderstream.runtime.failure import RetryPolicy
-from orderstream.runtime.loop import Loop
-from orderstream.runtime.observe import StageMetrics
-from orderstream.runtime.stage import Batch, Keeps, Output, Partition, Positions, Record, Stage
-from tests.builders import NOON
+from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
+from tests.runtime.loops import Store, loop_of
 
 TOPIC = "orders"
 BUSY = 20
 FULL = 50
-
-
-class Store:
-    """Takes everything, keeps nothing."""
-
-    @contextmanager
-    def transaction(self) -> Generator[Any]:
-        yield None
-
-    def load(self, _partitions: Iterable[Partition]) -> Positions:
-        return {}
-
-    def advance(self, _tx: Any, _after: Positions) -> None:
-        pass
-
-    def confirm(self, _after: Positions) -> None:
-        pass
 
 
 class Shop:
@@ -63,20 +42,9 @@ class Shop:
             linger_s=(least_s, most_s),
             busy_records=BUSY,
         )
-        store = cast(Any, Store())
-        self._loop = Loop(
-            stage,
-            "shop",
-            Source(self._broker, "shop", stage.reads, store),
-            cast(Any, None),
-            store,
-            clock=lambda: NOON,
-            policy=RetryPolicy(0, 0),
-            dead_letter_suffix=".DLT",
-            metrics=StageMetrics("test"),
-            records_max=FULL,
-            positions=store,
-        )
+        store = Store()
+        source = Source(self._broker, "shop", stage.reads, cast(Any, store))
+        self._loop = loop_of(stage, source, store, FULL)
 
     def takes(self, records: int, seconds: float) -> float:
         """Handle one batch; return how long it was waited for."""

@@ -1,6 +1,6 @@
 """How long a loop leaves alone what is away."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -12,24 +12,14 @@ from orderstream.contract.errors import Unavailable
 from orderstream.contract.topics import Topics
 from orderstream.order_view.stage import view_stage
 from orderstream.runtime.broker_memory import MemoryBroker, MemorySource
-from orderstream.runtime.failure import RetryPolicy
-from orderstream.runtime.loop import Loop
-from orderstream.runtime.observe import StageMetrics
-from orderstream.runtime.stage import Partition, Positions
-from tests.builders import NOON, an_order, encode, key_of
+from tests.builders import an_order, encode, key_of
+from tests.runtime.loops import Store, loop_of
 
 TOPICS = Topics()
 WAITS = 5
 
 
-class NothingKept:
-    """Stored positions that can be read, of a store that takes no more."""
-
-    def load(self, _partitions: Iterable[Partition]) -> Positions:
-        return {}
-
-
-class Refusing:
+class Refusing(Store):
     @contextmanager
     def transaction(self) -> Generator[Any]:
         raise Unavailable("the store takes nothing")
@@ -59,18 +49,9 @@ def test_it_grows_though_records_are_read_that_wait_for_their_other_half(
         order = an_order(order_id=number)
         broker.put(TOPICS.order_created, key_of(order), encode(order))
     stage = view_stage(cast(Any, None), TOPICS, "inventory")
-    loop = Loop(
-        stage,
-        "view",
-        MemorySource(broker, "view", stage.reads, cast(Any, NothingKept())),
-        cast(Any, None),
-        cast(Any, Refusing()),
-        clock=lambda: NOON,
-        policy=RetryPolicy(0, 0),
-        dead_letter_suffix=".DLT",
-        metrics=StageMetrics("test"),
-        positions=cast(Any, NothingKept()),
-    )
+    store = Refusing()
+    source = MemorySource(broker, "view", stage.reads, cast(Any, store))
+    loop = loop_of(stage, source, store, 4000)
     rests = Rests()
     monkeypatch.setattr(loop, "_stopping", rests)
     loop.run()
