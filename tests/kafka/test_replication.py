@@ -18,3 +18,11 @@ class TestCreate:
         assert admin.create(["copied.once"], 1, replicas=1) == ["copied.once"]
         (found,) = (topic for topic in admin.describe() if topic.name == "copied.once")
         assert found.replication == 1
+
+    def test_once_made_a_topic_is_there_for_all(self, kafka: str) -> None:
+        admin, other = (Admin({"bootstrap.servers": kafka}) for _ in range(2))
+        for number in range(15):  # A broker that answers too early does so in one of thirty.
+            made = {f"seen.{number}.{topic}" for topic in range(6)}
+            admin.create(made, 2)
+            assert made <= other.partitions().keys()
+            assert {(name, 1): 0 for name in made} == other.ends((name, 1) for name in made)

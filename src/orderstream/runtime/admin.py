@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import (
@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 
 from orderstream.contract.errors import Unavailable
 from orderstream.runtime.broker_kafka import error_of
-from orderstream.runtime.clients import Asker, asked_again, made
+from orderstream.runtime.clients import ASK_AGAIN_S, Asker, asked_again, made
 from orderstream.runtime.stage import Partition, Positions
 from orderstream.runtime.topic_settings import Wanted
 
@@ -174,7 +174,33 @@ class Admin:
             except KafkaException as error:
                 if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise Unavailable(f"{name}: {error_of(error).str()}") from error
+        self._await({topic.topic: 1 for topic in missing})
         return [topic.topic for topic in missing]
+
+    def _await(self, partitions: Mapping[str, int]) -> None:
+        """Return once each topic has at least so many partitions, all of them with a leader.
+
+        A broker says that a topic is made before it knows of it itself. Raises Unavailable.
+        """
+        deadline = monotonic() + TIMEOUT_S
+        late = dict(partitions)
+        while True:
+            found = self._asker.cluster(TIMEOUT_S).topics
+            led = {
+                name: [p.leader >= 0 for p in found[name].partitions.values()]
+                for name in late
+                if name in found
+            }
+            late = {
+                name: number
+                for name, number in late.items()
+                if len(led.get(name, ())) < number or not all(led[name])
+            }
+            if not late:
+                return
+            if monotonic() > deadline:
+                raise Unavailable(f"topic {min(late)}: it is made, and has no leader; try again")
+            sleep(ASK_AGAIN_S)
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return the ids of those of the topics that exist: one made anew has another.
@@ -204,6 +230,7 @@ class Admin:
             )
             for topic, future in futures.items():
                 self._answered(future, f"topic {topic}")
+            self._await(dict.fromkeys(fewer, partitions))
         return fewer
 
     def describe(self) -> list[TopicInfo]:
