@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from orderstream.contract.errors import TransactionAborted
+from orderstream.contract.errors import PartitionsGone
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.broker_kafka import KafkaSource
 from orderstream.runtime.settings import Settings
@@ -122,7 +122,7 @@ class TestAStageThatKeepsItsOffsetsInItsStore:
     def test_is_told_that_partitions_were_taken_away(
         self, topic: tuple[Settings, str], stored: Reader
     ) -> None:
-        with pytest.raises(TransactionAborted, match=r"taken away$"):
+        with pytest.raises(PartitionsGone, match=r"taken away$"):
             taken_for_a_while(*topic, stored)
 
     def test_shows_kafka_the_last_of_them_once_nothing_more_comes(
@@ -138,3 +138,24 @@ class TestAStageThatKeepsItsOffsetsInItsStore:
             stored.source.show_progress({(name, partition): 1})
         assert stored.source.poll(100, 0.05, 0.0) == ()
         until(lambda: shown() == [1, 1], what="the second is shown")
+
+    def test_shows_kafka_no_older_one_when_that_is_refused_late(
+        self, topic: tuple[Settings, str], stored: Reader
+    ) -> None:
+        settings, name = topic
+        admin = Admin(settings.kafka())
+
+        def shown() -> list[int | None]:
+            return [lag.committed for lag in admin.lag(f"{name}-{GROUP}", [name])]
+
+        stored.source.show_progress({(name, partition): 1 for partition in range(PARTITIONS)})
+        stored.source.show_progress({(name, 0): 2})
+        stored.source.poll(100, 0.05, 0.0)
+        until(lambda: shown() == [2, 1], what="the newer one is shown")
+        stored.source._committed(
+            KafkaError(KafkaError.ILLEGAL_GENERATION), [TopicPartition(name, 0, 1)]
+        )
+        stored.source.show_progress({(name, 1): 2})
+        stored.source.poll(100, 0.05, 0.0)
+        until(lambda: shown()[1] == 2, what="all is shown")
+        assert shown() == [2, 2]

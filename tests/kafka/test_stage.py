@@ -40,6 +40,7 @@ class TestTakingOver:
         worker = workers.start(settings)
         for first in range(0, 400, 100):
             put(settings, *ORDERS[first : first + 50])
+            decides(settings, first + 1)  # Two that begin at once would fence each other.
             replaced.append(worker)
             worker = workers.start(settings)  # The same place: whoever has it is fenced.
             put(settings, *ORDERS[first + 50 : first + 100])

@@ -52,6 +52,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         keeps=Keeps.OFFSETS_IN_STORE,
         linger_s=(0.01, 0.2),
         busy_records=1200,
+        fetch_bytes_min=65_536,
     )
 
 

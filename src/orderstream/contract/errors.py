@@ -5,6 +5,7 @@ OrderstreamError
 ├── Unavailable           a dependency is away or too slow: pause, and go on when it is back
 │   └── OutcomeUnknown    it may have happened: repeat only what is safe to repeat
 ├── TransactionAborted    nothing of this batch was published: rewind and take it again
+│   └── PartitionsGone    a rebalance took partitions away: the same, and no fault
 ├── Fenced                another incarnation has taken this worker's place: stop the process
 └── ConfigurationError    settings or machine are wrong: exit 2 and say all that is wrong
 
@@ -38,6 +39,10 @@ class OutcomeUnknown(Unavailable):
 
 class TransactionAborted(OrderstreamError):
     """A Kafka transaction was rolled back: none of its records or offsets will be seen."""
+
+
+class PartitionsGone(TransactionAborted):
+    """A rebalance took partitions away: what was read of them is another worker's now."""
 
 
 class Fenced(OrderstreamError):

@@ -96,6 +96,7 @@ def notification_stage(
         keeps=Keeps.OFFSETS_IN_STORE,
         linger_s=(0.01, 0.2),
         busy_records=800,
+        fetch_bytes_min=65_536,
     )
 
 

@@ -24,6 +24,7 @@ from confluent_kafka import (
 from orderstream.contract.errors import (
     Fenced,
     OutcomeUnknown,
+    PartitionsGone,
     TransactionAborted,
     Unavailable,
 )
@@ -95,12 +96,14 @@ class KafkaSource:
         *,
         offset_reset: str = "earliest",
         starts: Starts | None = None,
+        fetch_bytes_min: int = 1,
     ) -> None:
         self._starts = starts
         self._offset_reset = offset_reset
         self._unplaced: str | None = None  # Why an assignment could not be given its positions.
         self._generation: Any = None
-        self._unshown: Positions = {}  # Progress that the coordinator has not heard of.
+        self._progress: Positions = {}  # Of a stage that keeps its own offsets elsewhere,
+        self._unshown: set[Partition] = set()  # and where the coordinator has not heard of it.
         self._show_from = 0.0
         self._came: set[Partition] = set()  # During the poll under way.
         self._went: set[Partition] = set()
@@ -125,6 +128,7 @@ class KafkaSource:
                 "fetch.queue.backoff.ms": 5,
                 "topic.metadata.refresh.interval.ms": METADATA_EVERY_MS,
                 "fetch.wait.max.ms": 100,
+                "fetch.min.bytes": fetch_bytes_min,
                 "queued.max.messages.kbytes": 32_768,
                 # One topic does not run far ahead of another that a stage reads beside it.
                 "max.partition.fetch.bytes": 262_144,
@@ -169,12 +173,12 @@ class KafkaSource:
         if self._went and self._starts is not None:
             # Its loop may keep records of them from earlier polls (pairing.py): none may outlive
             # the partition, which somebody else reads from what is stored.
-            raise TransactionAborted("partitions were taken away")
+            raise PartitionsGone("partitions were taken away")
         if not messages:
             return ()
         self._generation = self._consumer.consumer_group_metadata()
         if self._went & self._came:
-            raise TransactionAborted("partitions were taken away and given back")
+            raise PartitionsGone("partitions were taken away and given back")
         if self._went:
             return [record for record in records if _partition_of(record) not in self._went]
         return records
@@ -266,12 +270,14 @@ class KafkaSource:
         log.info("partitions taken away", partitions=_names(partitions))
         self._went.update((p.topic, p.partition) for p in partitions)
         for partition in partitions:  # Their progress is another's to show.
-            self._unshown.pop((partition.topic, partition.partition), None)
+            self._unshown.discard((partition.topic, partition.partition))
+            self._progress.pop((partition.topic, partition.partition), None)
         with suppress(KafkaException):  # Lost partitions may be gone from the assignment already.
             consumer.incremental_unassign(partitions)
 
     def show_progress(self, positions: Positions) -> None:
-        self._unshown |= positions
+        self._progress |= positions
+        self._unshown |= positions.keys()
         if time.monotonic() >= self._show_from:
             self._show_now()
 
@@ -279,8 +285,8 @@ class KafkaSource:
         if not self._unshown:
             return
         self._show_from = time.monotonic() + SHOW_EVERY_S
-        offsets = [TopicPartition(*at, offset) for at, offset in self._unshown.items()]
-        self._unshown = {}
+        offsets = [TopicPartition(*at, self._progress[at]) for at in self._unshown]
+        self._unshown.clear()
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
@@ -288,10 +294,8 @@ class KafkaSource:
 
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Show progress again that a rebalance refused: else a stage at rest looks behind."""
-        if error is not None and self._starts is not None:
-            self._unshown = {
-                (p.topic, p.partition): p.offset for p in partitions if p.offset >= 0
-            } | self._unshown
+        if error is not None:
+            self._unshown |= self._progress.keys() & {(p.topic, p.partition) for p in partitions}
 
     def close(self) -> None:
         self._show_now()

@@ -23,6 +23,7 @@ from orderstream.contract.errors import (
     Fenced,
     Malformed,
     OutcomeUnknown,
+    PartitionsGone,
     TransactionAborted,
     Unavailable,
 )
@@ -60,6 +61,7 @@ from orderstream.runtime.tracing import BatchTracer
 
 POLL_WAIT_S = 0.2
 PAIR_WAIT_S = 0.05  # While records are kept back, which an empty batch sets free.
+FETCH_S = 0.01  # Until a busy broker has answered with all that is new.
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5
@@ -143,6 +145,10 @@ class Loop:
                 if not pause_s or self._handled or idle == IDLE_IS_WELL:
                     pause_s = 0.0
                     self._metrics.running()
+                continue
+            except PartitionsGone as error:
+                log.info("goes on from what is committed", reason=str(error))
+                recovering, idle = True, 0
                 continue
             except TransactionAborted as error:
                 log.warning("transaction rolled back, taking the batch again", reason=str(error))
@@ -365,6 +371,8 @@ class Loop:
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
+        # Even when that has passed: what came meanwhile is still to be fetched.
+        least_s = max(least_s, min(FETCH_S, most_s) * self._busy)
         return max(least_s, most_s * self._busy - (monotonic() - self._polled_at))
 
     def _note_how_busy(self, count: int) -> None:

@@ -112,6 +112,9 @@ class Stage:
     at least half as much. When it is busy, that is counted from the last batch, so handling one
     is part of the wait for the next. `pairs` is for what it would rather handle together, by the
     same rule, for as long as they say.
+    `fetch_bytes_min`: less than this is sent to the stage ten times a second only. Of rows that
+    nobody waits for; each fetch, and each transaction behind it, costs the same for one record as
+    for a hundred.
     """
 
     name: str
@@ -123,4 +126,5 @@ class Stage:
     gave_up: Callable[[Record], Sequence[Output]] = nothing_said
     linger_s: tuple[float, float] = (0.0, 0.0)
     busy_records: int = 250
+    fetch_bytes_min: int = 1
     pairs: Pairs | None = None

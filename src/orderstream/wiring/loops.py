@@ -52,6 +52,7 @@ def kafka_loop(
         list(stage.reads),
         offset_reset=offset_reset,
         starts=positions,
+        fetch_bytes_min=stage.fetch_bytes_min,
     )
     sink: Sink = KafkaSink(settings.kafka(), f"{group}-{settings.worker}", source.generation)
     batches = None if tracer is None else BatchTracer(tracer, group)
