@@ -48,11 +48,12 @@ def reader(request: pytest.FixtureRequest, topic: tuple[Settings, str]) -> Itera
         yield Reader(source)
 
 
-def put(settings: Settings, topic: str, value: bytes) -> None:
-    """Write one record to each partition."""
+def put(settings: Settings, topic: str, value: bytes, each: int = 1) -> None:
+    """Write so many records to each partition."""
     producer = Producer(settings.kafka())
-    for partition in range(PARTITIONS):
-        producer.produce(topic, value, partition=partition)
+    for _ in range(each):
+        for partition in range(PARTITIONS):
+            producer.produce(topic, value, partition=partition)
     assert producer.flush(10) == 0
 
 
@@ -94,6 +95,28 @@ class TestAPartitionOnHold:
         reader.read.clear()
         put(settings, name, b"after")
         until(lambda: taken & reader.partitions(), what="the partition that came back is read")
+
+
+class TestWaitingForAFullerBatch:
+    """While it is asleep, nothing more is fetched than what came first."""
+
+    @pytest.fixture
+    def asleep_s(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """How long it was asleep, which it is not here."""
+        asleep_s: list[float] = []
+        monkeypatch.setattr("orderstream.runtime.broker_kafka.time.sleep", asleep_s.append)
+        return asleep_s
+
+    @pytest.mark.parametrize(("each", "expected"), [(1, [0.8]), (1_500, [])])
+    def test_is_not_for_a_batch_that_is_on_the_log_already(
+        self, topic: tuple[Settings, str], asleep_s: list[float], each: int, expected: list[float]
+    ) -> None:
+        settings, name = topic
+        put(settings, name, bytes(2_000), each)  # Several fetches, where it is many.
+        source = KafkaSource(settings.kafka(), f"{name}-{GROUP}", 0, [name])
+        with closing(source):
+            assert until(lambda: source.poll(1_000, 0.2, 1.0), what="a batch")
+        assert asleep_s == expected
 
 
 class NothingStored:

@@ -40,7 +40,9 @@ class TestTakingOver:
         worker = workers.start(settings)
         for first in range(0, 400, 100):
             put(settings, *ORDERS[first : first + 50])
-            decides(settings, first + 1)  # Two that begin at once would fence each other.
+            # Two that begin at once would fence each other.
+            until(lambda: all(old.ended for old in replaced), what="those before have stopped")
+            decides(settings, first + 1)
             replaced.append(worker)
             worker = workers.start(settings)  # The same place: whoever has it is fenced.
             put(settings, *ORDERS[first + 50 : first + 100])

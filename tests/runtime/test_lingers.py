@@ -71,8 +71,8 @@ def test_the_time_a_busy_batch_takes_is_part_of_the_wait(monkeypatch: pytest.Mon
 def test_behind_a_busy_batch_it_waits_for_a_fetch_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop(monkeypatch, 0.0, 0.2)
     shop.takes(BUSY, 0.5)
-    assert shop.takes(0, 0.0) == pytest.approx(0.01)
-    assert shop.takes(0, 0.2) == pytest.approx(0.1)  # Half as busy, counted from the last poll.
+    assert shop.takes(BUSY // 2, 0.5) == pytest.approx(0.01)
+    assert shop.takes(BUSY // 2, 0.5) == pytest.approx(0.005)
 
 
 def test_half_as_busy_it_waits_half_as_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,19 @@
-"""How long a loop leaves alone what is away."""
+"""How long a loop leaves alone what is away, and what is no fault."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 
-from orderstream.contract.errors import Unavailable
+from orderstream.contract.errors import PartitionsGone, Unavailable
 from orderstream.contract.topics import Topics
 from orderstream.order_view.stage import view_stage
 from orderstream.runtime.broker_memory import MemoryBroker, MemorySource
+from orderstream.runtime.stage import Batch, Keeps, Output, Record, Stage
 from tests.builders import an_order, encode, key_of
 from tests.runtime.loops import Store, loop_of
 
@@ -56,3 +58,43 @@ def test_it_grows_though_records_are_read_that_wait_for_their_other_half(
     monkeypatch.setattr(loop, "_stopping", rests)
     loop.run()
     assert rests.seconds == [0.1, 0.1, 0.2, 0.4, 0.8]
+
+
+def test_partitions_that_go_are_no_fault() -> None:
+    handled: list[bytes | None] = []
+
+    class Rebalanced(MemorySource):
+        polls = rewinds = 0
+
+        def poll(self, records_max: int, wait_s: float, linger_s: float) -> Sequence[Record]:
+            self.polls += 1
+            if self.polls == 2:
+                raise PartitionsGone("partitions were taken away")
+            return super().poll(records_max, wait_s, linger_s)
+
+        def rewind(self) -> None:
+            self.rewinds += 1
+            super().rewind()
+
+    def handle(batch: Batch, _tx: Any) -> Sequence[Output]:
+        handled.extend(record.key() for record, _ in batch)
+        if source.polls > 2:
+            loop.stop()
+        return ()
+
+    def aborted() -> float | None:
+        labels = {"stage": "test", "event": "aborted"}
+        return REGISTRY.get_sample_value("orderstream_stage_events_total", labels)
+
+    broker = MemoryBroker()
+    broker.put("orders", b"1", b"{}")
+    stage = Stage("shop", {"orders": lambda record: record}, handle, Keeps.OFFSETS_IN_STORE)
+    store = Store()
+    source = Rebalanced(broker, "shop", stage.reads, cast(Any, store))
+    loop = loop_of(stage, source, store, 10)
+    before = aborted()
+    assert before is not None
+    loop.run()
+    assert handled == [b"1", b"1"]  # From what is stored, which is nothing.
+    assert source.rewinds == 2
+    assert aborted() == before

@@ -13,6 +13,7 @@ from orderstream.runtime.admin import Admin
 from orderstream.runtime.clock import Clock
 from orderstream.runtime.log_reader import LogReader
 from orderstream.runtime.sender import Sender
+from orderstream.runtime.topic_settings import Wanted
 
 SHOWN_MAX = 500
 
@@ -56,9 +57,8 @@ class Trail:
 
     def create(self) -> None:
         """Make the topic if it is missing; its one partition keeps the sequence."""
-        admin = Admin(self._config)
-        if admin.create([self._topic], 1, replicas=self._replicas):
-            admin.set_config(self._topic, {"retention.ms": "-1"})
+        wanted = Wanted(self._topic, 1, {"retention.ms": "-1"})
+        Admin(self._config).create_wanted([wanted], self._replicas)
 
     def begin(self, who: str, action: str, target: str, detail: str = "") -> None:
         """Say what is about to be done. Raises Unavailable: then it must not be done."""

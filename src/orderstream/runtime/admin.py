@@ -174,32 +174,29 @@ class Admin:
             except KafkaException as error:
                 if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise Unavailable(f"{name}: {error_of(error).str()}") from error
-        self._await({topic.topic: 1 for topic in missing})
+        self._await({topic.topic: 0 for topic in missing})  # All of them come at once.
         return [topic.topic for topic in missing]
 
     def _await(self, partitions: Mapping[str, int]) -> None:
-        """Return once each topic has at least so many partitions, all of them with a leader.
+        """Return once the broker that we ask tells of each topic's partition, and its leader.
 
         A broker says that a topic is made before it knows of it itself. Raises Unavailable.
         """
         deadline = monotonic() + TIMEOUT_S
-        late = dict(partitions)
+        late = set(partitions.items())
         while True:
             found = self._asker.cluster(TIMEOUT_S).topics
-            led = {
-                name: [p.leader >= 0 for p in found[name].partitions.values()]
-                for name in late
+            late -= {
+                (name, number)
+                for name, number in late
                 if name in found
-            }
-            late = {
-                name: number
-                for name, number in late.items()
-                if len(led.get(name, ())) < number or not all(led[name])
+                and number in found[name].partitions
+                and found[name].partitions[number].leader >= 0
             }
             if not late:
                 return
             if monotonic() > deadline:
-                raise Unavailable(f"topic {min(late)}: it is made, and has no leader; try again")
+                raise Unavailable(f"topic {min(late)[0]}: it is made, and Kafka gives it no leader")
             sleep(ASK_AGAIN_S)
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -230,7 +227,7 @@ class Admin:
             )
             for topic, future in futures.items():
                 self._answered(future, f"topic {topic}")
-            self._await(dict.fromkeys(fewer, partitions))
+            self._await(dict.fromkeys(fewer, partitions - 1))
         return fewer
 
     def describe(self) -> list[TopicInfo]:

@@ -28,7 +28,7 @@ class Source(Protocol):
         """Return the next records, in order within each partition; none after `wait_s`.
 
         Waits `linger_s` for more once the first is there. Raises Unavailable, Fenced, and
-        TransactionAborted where partitions went of which the loop may keep something.
+        PartitionsGone where partitions went of which the loop may keep something.
         """
         ...
 

@@ -35,7 +35,9 @@ from orderstream.runtime.stage import Output, Partition, Positions, Record
 SESSION_TIMEOUT_MS = 6_000
 METADATA_EVERY_MS = 30_000  # So soon a worker finds partitions that a topic was given.
 SHOW_EVERY_S = 0.5  # The offsets that `lag` reads of a stage that keeps its own elsewhere,
-SHOW_AT_REST_S = 0.1  # and the last ones, once nothing has come for so long.
+SHOW_AT_REST_S = 0.15  # and the last ones, once nothing has come for longer than a fetch waits.
+MANY = 100  # Fewer at once are no backlog: whether there is one need not be asked.
+BACKLOG_WAIT_S = 0.05  # For records that are on the log already.
 TRANSACTION_TIMEOUT_MS = 15_000
 REQUEST_TIMEOUT_S = 5.0
 # More than the largest record that may be read: a dead letter is that record with more headers.
@@ -105,6 +107,7 @@ class KafkaSource:
         self._progress: Positions = {}  # Of a stage that keeps its own offsets elsewhere,
         self._unshown: set[Partition] = set()  # and where the coordinator has not heard of it.
         self._show_from = 0.0
+        self._on_hold: set[Partition] = set()
         self._came: set[Partition] = set()  # During the poll under way.
         self._went: set[Partition] = set()
         self._consumer = Consumer(
@@ -157,11 +160,14 @@ class KafkaSource:
         messages = [] if first is None else [first]
         if messages and records_max > 1:
             messages += self._consumer.consume(records_max - 1, 0.0)
-            if linger_s and len(messages) < records_max:
+            room = records_max - len(messages)
+            if room and len(messages) >= MANY and self._behind() >= room:
+                messages += self._consumer.consume(room, BACKLOG_WAIT_S)
+            elif room and linger_s:
                 # Asleep rather than in `consume`: while records wait here, none are fetched. The
                 # fetch that follows brings all that has come meanwhile.
                 time.sleep(linger_s * 0.8)
-                messages += self._consumer.consume(records_max - len(messages), linger_s * 0.2)
+                messages += self._consumer.consume(room, linger_s * 0.2)
         records: list[Message] = []
         for message in messages:  # First of all: what is fatal must not go unheard.
             if message.error() is None:
@@ -183,6 +189,16 @@ class KafkaSource:
             return [record for record in records if _partition_of(record) not in self._went]
         return records
 
+    def _behind(self) -> int:
+        """Return how many offsets lie on the log to be read, as far as the last fetches tell."""
+        with _as_unavailable():
+            positions = self._consumer.position(self._consumer.assignment())
+            return sum(
+                max(self._consumer.get_watermark_offsets(at, cached=True)[1] - at.offset, 0)
+                for at in positions
+                if at.offset >= 0 and (at.topic, at.partition) not in self._on_hold
+            )
+
     def _reported(self, message: Message) -> None:
         error = message.error()
         assert error is not None
@@ -194,15 +210,18 @@ class KafkaSource:
         raise Unavailable(f"Kafka refused a read: {error.str()}")
 
     def hold(self, partition: Partition, offset: int) -> None:
+        self._on_hold.add(partition)
         with _if_still_assigned():
             self._consumer.pause([TopicPartition(*partition)])
             self._consumer.seek(TopicPartition(*partition, offset))
 
     def release(self, partition: Partition) -> None:
+        self._on_hold.discard(partition)
         with _if_still_assigned():
             self._consumer.resume([TopicPartition(*partition)])
 
     def rewind(self) -> None:
+        self._on_hold.clear()
         with _as_unavailable():
             assigned = self._consumer.assignment()
             if assigned:
@@ -248,7 +267,9 @@ class KafkaSource:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("partitions assigned", partitions=_names(partitions))
-        self._came.update((p.topic, p.partition) for p in partitions)
+        came = {(p.topic, p.partition) for p in partitions}
+        self._came |= came
+        self._on_hold -= came
         if self._starts is None and self._offset_reset == "earliest":
             consumer.incremental_assign(partitions)
             consumer.resume(partitions)  # A pause outlives an assignment.

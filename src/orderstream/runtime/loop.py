@@ -61,7 +61,7 @@ from orderstream.runtime.tracing import BatchTracer
 
 POLL_WAIT_S = 0.2
 PAIR_WAIT_S = 0.05  # While records are kept back, which an empty batch sets free.
-FETCH_S = 0.01  # Until a busy broker has answered with all that is new.
+FETCH_S = 0.01  # Until a busy broker has answered with what is new.
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 2.0
 IDLE_IS_WELL = 5

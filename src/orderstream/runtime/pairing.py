@@ -8,7 +8,7 @@ waiting, in vain in the end: while many wait, no more of it is read. Where waiti
 the same, as in a replay of a log that has lost one of the two, it soon is not done any more.
 """
 
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 
 from orderstream.runtime.stage import Pairs, Positions, Record, positions_after
@@ -40,7 +40,7 @@ class Pairing:
         self._keeps = [0, 0]
         self._single: dict[_Key, int] = {}  # Which half of a key waits for the other.
         self._met: dict[_Key, int] = {}  # How many kept ones of a key need not wait any more.
-        self._alone: dict[_Key, None] = {}  # Keys that went without their other half.
+        self._alone = OrderedDict[_Key, None]()  # Keys that went without their other half.
 
     @property
     def keeps(self) -> int:
@@ -125,5 +125,5 @@ class Pairing:
                     kept.popleft()
                 self._keeps[half] -= before - len(kept)
         while len(self._alone) > KEPT_MAX:
-            del self._alone[next(iter(self._alone))]
+            self._alone.popitem(last=False)
         return in_pairs, alone

@@ -110,11 +110,12 @@ class Stage:
     `linger_s` is how long the stage waits for a fuller batch: at rest, and when it is busy, that
     is, when its last batch had `busy_records`; in between, a part of it, and behind a busy batch
     at least half as much. When it is busy, that is counted from the last batch, so handling one
-    is part of the wait for the next. `pairs` is for what it would rather handle together, by the
+    is part of the wait for the next, of which 10 ms are left in any case. A full batch that is on
+    the log already is not waited for. `pairs` is for what it would rather handle together, by the
     same rule, for as long as they say.
-    `fetch_bytes_min`: less than this is sent to the stage ten times a second only. Of rows that
-    nobody waits for; each fetch, and each transaction behind it, costs the same for one record as
-    for a hundred.
+    `fetch_bytes_min`: a broker that has less than this sends it ten times a second only. For rows
+    that nobody waits for: each fetch, and each transaction behind it, costs the same for one record
+    as for a hundred.
     """
 
     name: str
