@@ -206,8 +206,9 @@ def left_of(admin: Admin, group: str, reads: tuple[str, ...], topics: Topics) ->
 def serving(
     name: str, settings: Settings, env: Mapping[str, str], worker: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    (port,) = free_ports(1)
-    own = {"ORDERSTREAM_WORKER": str(worker), f"ORDERSTREAM_PORT_{name.upper()}": str(port)}
+    own = {"ORDERSTREAM_WORKER": str(worker)}
+    if worker:  # The first is where the settings say.
+        own[f"ORDERSTREAM_PORT_{name.upper()}"] = str(*free_ports(1))
     with (settings.home / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             [*COMMAND, "serve", name],

@@ -205,11 +205,14 @@ class Admin:
         None where Kafka is older than 2.8 and gives none.
         """
         there = self.partitions()
-        futures = self._client.describe_topics(
-            TopicCollection([topic for topic in topics if topic in there]),
-            request_timeout=TIMEOUT_S,
-        )
-        found = {topic: self._answered(future, topic) for topic, future in futures.items()}
+        asked = TopicCollection([topic for topic in topics if topic in there])
+
+        def ask() -> dict[str, Any]:
+            futures = self._client.describe_topics(asked, request_timeout=TIMEOUT_S)
+            return {topic: future.result() for topic, future in futures.items()}
+
+        # A broker may not have heard yet of a topic that another one tells of.
+        found = asked_again(ask, {KafkaError.UNKNOWN_TOPIC_OR_PART}, TIMEOUT_S, "topics")
         return {
             name: str(topic.topic_id)
             for name, topic in found.items()

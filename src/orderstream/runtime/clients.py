@@ -28,6 +28,7 @@ _BETWEEN_LEADERS = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError._NOENT,  # librdkafka's: it knows a leader of none of the partitions.
     }
 )
 
