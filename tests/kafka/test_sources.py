@@ -141,6 +141,12 @@ def stored(topic: tuple[Settings, str]) -> Iterator[Reader]:
         yield reader
 
 
+def shown(settings: Settings, topic: str) -> list[int | None]:
+    """Return what Kafka has heard of each partition."""
+    lags = Admin(settings.kafka()).lag(f"{topic}-{GROUP}", [topic])
+    return [lag.committed for lag in lags]
+
+
 class TestAStageThatKeepsItsOffsetsInItsStore:
     def test_is_told_that_partitions_were_taken_away(
         self, topic: tuple[Settings, str], stored: Reader
@@ -151,34 +157,24 @@ class TestAStageThatKeepsItsOffsetsInItsStore:
     def test_shows_kafka_the_last_of_them_once_nothing_more_comes(
         self, topic: tuple[Settings, str], stored: Reader
     ) -> None:
-        settings, name = topic
-        admin = Admin(settings.kafka())
-
-        def shown() -> list[int | None]:
-            return [lag.committed for lag in admin.lag(f"{name}-{GROUP}", [name])]
-
+        _, name = topic
         for partition in range(PARTITIONS):  # The second so soon after the first that it waits.
             stored.source.show_progress({(name, partition): 1})
         assert stored.source.poll(100, 0.05, 0.0) == ()
-        until(lambda: shown() == [1, 1], what="the second is shown")
+        until(lambda: shown(*topic) == [1, 1], what="the second is shown")
 
     def test_shows_kafka_no_older_one_when_that_is_refused_late(
         self, topic: tuple[Settings, str], stored: Reader
     ) -> None:
-        settings, name = topic
-        admin = Admin(settings.kafka())
-
-        def shown() -> list[int | None]:
-            return [lag.committed for lag in admin.lag(f"{name}-{GROUP}", [name])]
-
+        _, name = topic
         stored.source.show_progress({(name, partition): 1 for partition in range(PARTITIONS)})
         stored.source.show_progress({(name, 0): 2})
         stored.source.poll(100, 0.05, 0.0)
-        until(lambda: shown() == [2, 1], what="the newer one is shown")
+        until(lambda: shown(*topic) == [2, 1], what="the newer one is shown")
         stored.source._committed(
             KafkaError(KafkaError.ILLEGAL_GENERATION), [TopicPartition(name, 0, 1)]
         )
         stored.source.show_progress({(name, 1): 2})
         stored.source.poll(100, 0.05, 0.0)
-        until(lambda: shown()[1] == 2, what="all is shown")
-        assert shown() == [2, 2]
+        until(lambda: shown(*topic)[1] == 2, what="all is shown")
+        assert shown(*topic) == [2, 2]

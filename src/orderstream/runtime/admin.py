@@ -142,9 +142,10 @@ class Admin:
     def create_wanted(self, topics: Iterable[Wanted], replicas: int | None = None) -> list[str]:
         """Create the topics that are missing, on three brokers with two that must confirm.
 
-        Returns those created. Without `replicas`, on fewer than three brokers each has as many as
-        there are brokers just now: a cluster that starts may have but one. With it, Unavailable is
-        raised until there are so many. Safe to call at the same time from several processes.
+        Returns those created, once the broker that we ask tells of them. Without `replicas`, on
+        fewer than three brokers each has as many as there are brokers just now: a cluster that
+        starts may have but one. With it, Unavailable is raised until there are so many. Safe to
+        call at the same time from several processes.
         """
         there = self.partitions()
         missing = [topic for topic in topics if topic.topic not in there]
@@ -183,16 +184,14 @@ class Admin:
         A broker says that a topic is made before it knows of it itself. Raises Unavailable.
         """
         deadline = monotonic() + TIMEOUT_S
-        late = set(partitions.items())
         while True:
-            found = self._asker.cluster(TIMEOUT_S).topics
-            late -= {
+            led = {
                 (name, number)
-                for name, number in late
-                if name in found
-                and number in found[name].partitions
-                and found[name].partitions[number].leader >= 0
+                for name, topic in self._asker.cluster(TIMEOUT_S).topics.items()
+                for number, partition in topic.partitions.items()
+                if partition.leader >= 0
             }
+            late = partitions.items() - led
             if not late:
                 return
             if monotonic() > deadline:
@@ -221,7 +220,10 @@ class Admin:
         }
 
     def grow(self, topics: Iterable[str], partitions: int) -> list[str]:
-        """Give the topics so many partitions; return those that had fewer. Safe to repeat."""
+        """Give the topics so many partitions; return those that had fewer, once all are there.
+
+        Safe to repeat.
+        """
         there = self.partitions()
         fewer = [topic for topic in topics if there.get(topic, partitions) < partitions]
         if fewer:

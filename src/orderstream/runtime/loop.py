@@ -371,9 +371,9 @@ class Loop:
         if self._last == self._records_max:
             return 0.0
         least_s, most_s = self._stage.linger_s
-        # Even when that has passed: what came meanwhile is still to be fetched.
-        least_s = max(least_s, min(FETCH_S, most_s) * self._busy)
-        return max(least_s, most_s * self._busy - (monotonic() - self._polled_at))
+        left_s = most_s * self._busy - (monotonic() - self._polled_at)
+        # Even when none is left: what came meanwhile is still to be fetched.
+        return max(least_s, min(FETCH_S, most_s) * self._busy, left_s)
 
     def _note_how_busy(self, count: int) -> None:
         """Take in how many records a batch had; under load a small one comes between large ones."""
