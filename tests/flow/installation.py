@@ -109,9 +109,15 @@ class Installation:
         until(lambda: _is_up(self), UP_TIMEOUT_S, "orderstream is up again")
 
     def end(self, with_signal: int = signal.SIGINT) -> int:
-        """Press Ctrl-C, and return the exit code."""
+        """Press Ctrl-C, and return the exit code; where it hangs, tell what it did."""
         self.process.send_signal(with_signal)
-        return self.process.wait(20)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            left = [" ".join(one.cmdline()[-3:]) for one in self.everything()]
+            self.process.send_signal(signal.SIGABRT)  # It writes its stacks; its watchdog the rest.
+            self.process.wait(20)
+            raise AssertionError(f"runs still: {left}\n{self.log.read_text()}") from None
 
 
 @contextmanager
@@ -143,6 +149,7 @@ def own_environment(home: Path) -> dict[str, str]:
     """Return an environment with this data folder, with ports of its own and none of a user's."""
     env = {name: value for name, value in os.environ.items() if not _ours(name)}
     env |= {"ORDERSTREAM_HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
+    env["PYTHONFAULTHANDLER"] = "1"  # What hangs can be asked for its stacks, with SIGABRT.
     for port, name in enumerate((*SERVICES, "console", "kafka"), own_port()):
         env[f"ORDERSTREAM_PORT_{name.upper()}"] = str(port)
     return env

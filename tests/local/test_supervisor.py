@@ -11,6 +11,13 @@ from orderstream.local.guard import Guard
 from orderstream.local.supervisor import Supervisor
 from tests.waiting import until
 
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(60)
+"""
+
 # Writes twice, each time all at once; the second time when there is a file.
 WRITER = """
 import os, sys, time
@@ -55,3 +62,20 @@ class TestALog:
             running.join()
             kept.stop()
             guard.close()
+
+
+class TestStopping:
+    def test_kills_what_does_not_end_and_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(supervisor, "STOP_TIMEOUT_S", 0.2)
+        shown: list[tuple[str, str]] = []
+        guard, log = Guard(), tmp_path / "deaf.log"
+        kept = Supervisor(guard, lambda name, line: shown.append((name, line)))
+        kept.keep("deaf", [sys.executable, "-c", DEAF], {}, log)
+        try:
+            until(log.read_text, what="it runs")
+        finally:
+            kept.stop()
+            guard.close()
+        assert shown == [("deaf", "has not ended within 0.2 s; killing it"), ("deaf", "deaf")]

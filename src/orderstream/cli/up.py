@@ -6,12 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from queue import SimpleQueue
 from typing import Annotated, Any
 
 import typer
@@ -58,13 +58,7 @@ def up(
     ] = False,
 ) -> None:
     """Start Kafka, PostgreSQL and every service here; restart what dies; Ctrl-C stops it all."""
-    stopping = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
+    stopping = set_by_signals()
     show = show_nothing if quiet else Shower()
     given = cli_settings.mapping()
     with everything(given, brokers, parse_workers(workers or []), show, stopping) as running:
@@ -78,6 +72,25 @@ def up(
             running.supervise(stopping)
         console.print("\n[bold]Stopping[/] ...")
     console.print("Stopped. Your data is kept in", str(running.settings.home), soft_wrap=True)
+
+
+def set_by_signals() -> threading.Event:
+    """Return an event that Ctrl-C, SIGTERM and the terminal's end set, whatever we are just doing.
+
+    Python runs a handler in the midst of what the main thread does. Set there, the event would wait
+    for its own lock where the main thread holds it on its way to wait: for ever. So a thread sets
+    it, and the handler only does what may be interrupted by itself.
+    """
+    stopping, told = threading.Event(), SimpleQueue[int]()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: told.put(number))
+
+    def wait_for_one() -> None:
+        told.get()
+        stopping.set()
+
+    threading.Thread(target=wait_for_one, name="signals", daemon=True).start()
+    return stopping
 
 
 @contextmanager
@@ -259,10 +272,13 @@ class _Servers:
         if self._healing is not None:
             self._healing.join(15)
         with ThreadPoolExecutor(2) as pool:
+            ending: list[Future[bool]] = []
             if self._kafka_mine:
-                pool.submit(kafka.stop, self._settings.home)
+                ending.append(pool.submit(kafka.stop, self._settings.home))
             if self._postgres_mine:
-                pool.submit(postgres.stop, self._settings.home)
+                ending.append(pool.submit(postgres.stop, self._settings.home))
+        for one in ending:
+            one.result()
 
 
 @contextmanager

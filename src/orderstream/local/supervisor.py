@@ -79,14 +79,15 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process: SIGTERM, and SIGKILL for what is still there after 6 s."""
-        running = [k.process for k in self._kept if k.process and k.process.poll() is None]
-        for process in running:
+        running = {k.name: k.process for k in self._kept if k.process and k.process.poll() is None}
+        for process in running.values():
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for process in running:
+        for name, process in running.items():
             try:
                 process.wait(max(deadline - time.monotonic(), 0.01))
             except subprocess.TimeoutExpired:
+                self.show(name, f"has not ended within {STOP_TIMEOUT_S:g} s; killing it")
                 process.kill()
                 process.wait()
         for kept in self._kept:
