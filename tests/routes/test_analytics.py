@@ -44,8 +44,9 @@ def database(dsn: str) -> Iterator[Database]:
 def app(database: Database) -> FastAPI:
     """The service's API over the counts of three orders."""
     counts = PostgresCounts(database)
+    keys = [event.key for event in EVENTS]
     with database.transaction() as tx:
-        counts.add(tx, [event.key for event in EVENTS], partial(count, EVENTS))
+        counts.add(tx, keys, partial(count, keys, EVENTS))
     app = web_app("analytics", {})
     app.include_router(analytics_routes(counts, utc_now, SummaryFeed(counts.summary)))
     return app

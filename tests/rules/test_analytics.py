@@ -71,7 +71,7 @@ def summed(*batches: Sequence[Counted]) -> Changes:
     """Count batch after batch, as the store adds them up."""
     total = Changes()
     for batch in batches:
-        changes = count(batch, total.facts)
+        changes = count([event.key for event in batch], batch, total.facts)
         total.facts |= changes.facts
         total.outcomes = added(total.outcomes, changes.outcomes)
         total.per_minute = added(total.per_minute, changes.per_minute)

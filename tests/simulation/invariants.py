@@ -253,8 +253,9 @@ def _notices(world: World) -> Iterator[str]:
 
 def _counts(world: World) -> Iterator[str]:
     """Each count is what one reading of the whole log makes it."""
-    events = [_read(world, "analytics", r) for r in _log_of(world, "analytics")]
-    model = counters(count([event for event in events if event is not None], {}))
+    read = (_read(world, "analytics", record) for record in _log_of(world, "analytics"))
+    events = [event for event in read if event is not None]
+    model = counters(count([event.key for event in events], events, {}))
     for table, counts in model.items():
         expected = {key: number for key, number in counts.items() if number}
         found = {k: n for k, n in world.rows["analytics"].table(table).items() if n}

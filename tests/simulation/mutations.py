@@ -20,10 +20,12 @@ from tests.simulation.world import Engine, World
 
 
 class OffsetsBeforeStore(Loop):
-    def _handle(self, reads: Sequence[Any], after: Positions) -> list[Output]:
+    def _handle(
+        self, records: Sequence[Record], events: Sequence[Any], after: Positions
+    ) -> list[Output]:
         if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
             self._publish([], after)
-        return super()._handle(reads, after)
+        return super()._handle(records, events, after)
 
 
 class OutputsWithoutOffsets(Loop):

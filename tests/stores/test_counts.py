@@ -35,7 +35,8 @@ def counts(database: Database) -> PostgresCounts:
 def add(database: Database, *events: Counted) -> None:
     counts = PostgresCounts(database)
     with database.transaction() as tx:
-        counts.add(tx, [event.key for event in events], partial(count, events))
+        keys = [event.key for event in events]
+        counts.add(tx, keys, partial(count, keys, events))
 
 
 def outcomes_of(**counted: int) -> dict[str, int]:

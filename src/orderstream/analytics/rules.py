@@ -11,7 +11,6 @@ from functools import cache
 from msgspec import Struct
 
 from orderstream.contract.events import (
-    Decision,
     InventoryRejected,
     InventoryReleased,
     InventoryReserved,
@@ -43,7 +42,7 @@ BUCKET_MAX = 120  # 2^30 ms: 12 days.
 
 Minute = int  # Since 1970.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE, _MS = timedelta(minutes=1), timedelta(milliseconds=1)
+_MINUTE, _MS, _NO_TIME = timedelta(minutes=1), timedelta(milliseconds=1), timedelta()
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -94,11 +93,12 @@ class Changes:
 Counting = Callable[[Mapping[str, int]], Changes]
 
 
-def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
+def count(keys: Iterable[str], events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
     """Count each fact of an order once, in whatever order they are read, and however often.
 
-    An order counts as the last thing that it became; each fact stays in the minute in which it
-    happened, however late it is read: minutes tell what happened then.
+    `keys` are those of the events. An order counts as the last thing that it became; each fact
+    stays in the minute in which it happened, however late it is read: minutes tell what happened
+    then.
     """
     changes = Changes()
     facts, sold, lost = changes.facts, changes.sold, changes.lost
@@ -106,40 +106,39 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
     happened: list[tuple[Minute, int]] = []
     decided: list[tuple[Minute, int]] = []
     users: defaultdict[tuple[Minute, int], list[str]] = defaultdict(list)
-    for event in events:
+    minute, began = 0, _EPOCH
+    for key, event in zip(keys, events, strict=True):
         fact, at = fact_of(event)
-        key = event.key
         known = facts.get(key) or before.get(key, 0)
         if not fact or known & fact:
             continue
         facts[key] = known | fact
-        minute = minute_of(at)
-        if fact != RELEASED:
+        if not _NO_TIME <= at - began < _MINUTE:  # Most are of the minute of those before.
+            minute = minute_of(at)
+            began = _EPOCH + minute * _MINUTE
+        if isinstance(event, Accepted):
             happened.append((minute, fact))
-        match event:
-            case Accepted():
-                continue
-            case InventoryReserved(items=items):
-                for line in items:
-                    place = minute, line.sku
-                    sold[place] = sold.get(place, 0) + line.qty
-            case InventoryRejected(items=items):
-                wanted = quantities_by_sku(items)
-                for sku in event.short:
-                    place = minute, sku
-                    lost[place] = lost.get(place, 0) + wanted.get(sku, 0)
-            case InventoryReleased(items=items):
-                for line in items:
-                    place = minute, line.sku
-                    sold[place] = sold.get(place, 0) - line.qty
-                continue
-            case _:
-                pass
+            continue
+        if isinstance(event, InventoryReleased):
+            for line in event.items:
+                place = minute, line.sku
+                sold[place] = sold.get(place, 0) - line.qty
+            continue
+        happened.append((minute, fact))
         if event.user_id is not None:
             users[minute, fact].append(str(event.user_id))
-        if isinstance(event, Decision):
-            took = event.decided_at - event.ordered_at
-            decided.append((minute, bucket(took / _MS)))
+        if isinstance(event, InventoryReserved):
+            for line in event.items:
+                place = minute, line.sku
+                sold[place] = sold.get(place, 0) + line.qty
+        elif isinstance(event, InventoryRejected):
+            wanted = quantities_by_sku(event.items)
+            for sku in event.short:
+                place = minute, sku
+                lost[place] = lost.get(place, 0) + wanted.get(sku, 0)
+        else:
+            continue
+        decided.append((minute, bucket((event.decided_at - event.ordered_at) / _MS)))
     changes.per_minute = Counter(happened)
     changes.latency = Counter(decided)
     changes.users = {place: Counter(some) for place, some in users.items()}
@@ -150,7 +149,7 @@ def count(events: Iterable[Counted], before: Mapping[str, int]) -> Changes:
 def _moved(facts: Mapping[str, int], before: Mapping[str, int]) -> Counter[str]:
     """Return how many orders more count as each outcome."""
     changes = Counter(dict.fromkeys((PENDING, *OUTCOMES.values()), 0))
-    moves = Counter((before.get(key, 0), now) for key, now in facts.items())
+    moves = Counter(zip([before.get(key, 0) for key in facts], facts.values(), strict=True))
     for (was, now), orders in moves.items():
         changes[outcome(now)] += orders
         if was:

@@ -32,8 +32,8 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
     """
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
-        events = [event for _, event in batch]
-        store.add(tx, [event.key for event in events], partial(count, events))
+        keys = [event.key for event in batch.events]
+        store.add(tx, keys, partial(count, keys, batch.events))
         return ()
 
     read = topics.read_order

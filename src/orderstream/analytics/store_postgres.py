@@ -1,6 +1,5 @@
 """Counts in PostgreSQL."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -25,7 +24,7 @@ ONE_AT_A_TIME = 0x0DE5_0A11  # An advisory lock's number: any, used for nothing 
 BLOCK = 64  # Orders of one row (migrations/0003.minutes.sql).
 QUARTER = 15  # Minutes.
 OF_DECISIONS = ("p50", "p99")
-_is_number = re.compile(r"0|[1-9][0-9]{0,17}").fullmatch  # Fits a bigint; 007 is a name.
+DIGITS = 18  # Of a number that surely fits a bigint.
 
 NAMED = "SELECT order_id, facts FROM counted_names WHERE order_id = ANY(%s::text[])"
 # Locked: `orderstream prune` takes orders out of blocks. In one order, as it does.
@@ -37,8 +36,11 @@ REMEMBER = """
     INSERT INTO counted_names (order_id, facts) SELECT * FROM unnest(%s::text[], %s::smallint[])
     ON CONFLICT (order_id) DO UPDATE SET facts = excluded.facts
 """
+# The rows come as one string of bytes, BLOCK each: psycopg takes long to write many.
 REMEMBER_BLOCKS = """
-    INSERT INTO counted_numbers (block, facts) SELECT * FROM unnest(%s::bigint[], %s::bytea[])
+    INSERT INTO counted_numbers (block, facts)
+    SELECT block, substr(facts, 64 * at::int - 63, 64)
+    FROM unnest(%s::bigint[]) WITH ORDINALITY AS rows (block, at), (SELECT %s::bytea) AS of (facts)
     ON CONFLICT (block) DO UPDATE SET facts = excluded.facts
 """
 PER_OUTCOME = """
@@ -72,7 +74,8 @@ def _adding_skus(table: LiteralString) -> LiteralString:
 SKU_MINUTE, SKU_QUARTER = _adding_skus("sku_minute"), _adding_skus("sku_quarter")
 USERS_OF_BATCH = """
     INSERT INTO user_batch (minute, outcome, users, orders)
-    VALUES (to_timestamp(%s * 60), %s, %s::text[], %s::int[])
+    SELECT to_timestamp(m * 60), o, u::text[], n::int[]
+    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS given (m, o, u, n)
 """
 LATENCY = """
     INSERT INTO latency AS c (bucket, orders)
@@ -187,12 +190,13 @@ class PostgresCounts:
                 for place in by_quarter[0].keys() | by_quarter[1].keys()
             ),
         )
-        tx.cursor().executemany(
+        _write(
+            tx,
             USERS_OF_BATCH,
-            [
+            (
                 (minute, OUTCOMES[fact], pg_array(orders), pg_array(orders.values()))
                 for (minute, fact), orders in changes.users.items()
-            ],
+            ),
         )
         _write(tx, LATENCY, _summed(changes.latency).items())
         _write(tx, LATENCY_MINUTE, ((*place, n) for place, n in changes.latency.items()))
@@ -306,22 +310,17 @@ class _Known:
     """What is known of some orders, and the rows that it stands in, locked to be written back."""
 
     def __init__(self, tx: Connection, order_keys: Iterable[str]) -> None:
-        names: list[str] = []
-        self._places: dict[str, tuple[int, int]] = {}  # Of ids that are whole numbers.
-        for key in dict.fromkeys(order_keys):  # Each once.
-            if _is_number(key):
-                self._places[key] = divmod(int(key), BLOCK)
-            else:
-                names.append(key)
-        blocks = sorted({block for block, _ in self._places.values()})
-        self._blocks = {block: bytearray(BLOCK) for block in blocks}
-        if blocks:
-            for block, facts in tx.execute(BLOCKS_TO_CHANGE, (pg_array(blocks),)):
+        keys = dict.fromkeys(order_keys)  # Each once.
+        self._numbers = {key: int(key) for key in keys if _is_number(key)}
+        names = keys.keys() - self._numbers.keys()
+        self._blocks = {number // BLOCK: bytearray(BLOCK) for number in self._numbers.values()}
+        if self._blocks:
+            for block, facts in tx.execute(BLOCKS_TO_CHANGE, (pg_array(self._blocks),)):
                 self._blocks[block] = bytearray(facts)
         self.facts: dict[str, int] = {
             key: facts
-            for key, (block, slot) in self._places.items()
-            if (facts := self._blocks[block][slot])
+            for key, number in self._numbers.items()
+            if (facts := self._blocks[number // BLOCK][number % BLOCK])
         }
         if names:
             self.facts |= tx.execute(NAMED, (pg_array(names),)).fetchall()
@@ -330,19 +329,26 @@ class _Known:
         """Write what is known of some of them now."""
         names: list[tuple[str, int]] = []
         changed: dict[int, bytearray] = {}
-        places, blocks = self._places, self._blocks
+        numbers, blocks = self._numbers, self._blocks
         for key, known in facts.items():
-            if key in places:
-                block, slot = places[key]
-                changed[block] = row = blocks[block]
-                row[slot] = known
-            else:
+            number = numbers.get(key)
+            if number is None:
                 names.append((key, known))
+            else:
+                changed[number // BLOCK] = row = blocks[number // BLOCK]
+                row[number % BLOCK] = known
         _write(tx, REMEMBER, sorted(names))
         if changed:
             rows = sorted(changed.items())
-            columns = [[block for block, _ in rows], [bytes(row) for _, row in rows]]
-            tx.execute(REMEMBER_BLOCKS, columns)
+            whole = b"".join(row for _, row in rows)
+            tx.execute(REMEMBER_BLOCKS, (pg_array(block for block, _ in rows), whole))
+
+
+def _is_number(key: str) -> bool:
+    """Whether it fits a bigint, and is no name such as 007."""
+    return (
+        key.isdecimal() and key.isascii() and len(key) <= DIGITS and (key[0] != "0" or key == "0")
+    )
 
 
 def _summed(counts: Mapping[tuple[int, Any], int]) -> Counter[Any]:

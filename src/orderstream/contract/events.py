@@ -145,12 +145,28 @@ E = TypeVar("E", bound=Event)
 
 encode = msgspec.json.Encoder().encode
 
-_created = msgspec.json.Decoder(OrderCreated).decode
-_reserved = msgspec.json.Decoder(InventoryReserved).decode
-_rejected = msgspec.json.Decoder(InventoryRejected).decode
-_cancelled = msgspec.json.Decoder(OrderCancelled).decode
-_fulfilled = msgspec.json.Decoder(OrderFulfilled).decode
-_released = msgspec.json.Decoder(InventoryReleased).decode
+
+def _reader(kind: type[E]) -> Callable[[bytes | None], E]:
+    """Return what reads a record as this event, and raises Malformed where it is none."""
+    decode = msgspec.json.Decoder(kind).decode
+
+    def read(value: bytes | None) -> E:
+        if value is None:
+            raise Malformed("the record has no value")
+        try:
+            return decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(str(error)) from error
+
+    return read
+
+
+decode_reserved = _reader(InventoryReserved)
+decode_rejected = _reader(InventoryRejected)
+decode_released = _reader(InventoryReleased)
+_created = _reader(OrderCreated)
+_cancelled = _reader(OrderCancelled)
+_fulfilled = _reader(OrderFulfilled)
 
 
 def decode_created(value: bytes | None, _key: bytes | None = None) -> OrderCreated:
@@ -159,7 +175,7 @@ def decode_created(value: bytes | None, _key: bytes | None = None) -> OrderCreat
     The record may come from a program that is not ours, so the limits are checked again here. Its
     key says nothing that it does not say itself.
     """
-    return checked(_read(_created, value))
+    return checked(_created(value))
 
 
 def checked(event: OrderCreated) -> OrderCreated:
@@ -180,29 +196,14 @@ def checked(event: OrderCreated) -> OrderCreated:
     return event
 
 
-def decode_reserved(value: bytes | None) -> InventoryReserved:
-    """Read an `inventory.reserved` record. Raises Malformed."""
-    return _read(_reserved, value)
-
-
-def decode_rejected(value: bytes | None) -> InventoryRejected:
-    """Read an `inventory.rejected` record. Raises Malformed."""
-    return _read(_rejected, value)
-
-
 def decode_cancelled(value: bytes | None) -> OrderCancelled:
     """Read an `order.cancelled` record. Raises Malformed."""
-    return _with_a_good_id(_read(_cancelled, value))
+    return _with_a_good_id(_cancelled(value))
 
 
 def decode_fulfilled(value: bytes | None) -> OrderFulfilled:
     """Read an `order.fulfilled` record. Raises Malformed."""
-    return _with_a_good_id(_read(_fulfilled, value))
-
-
-def decode_released(value: bytes | None) -> InventoryReleased:
-    """Read an `inventory.released` record. Raises Malformed."""
-    return _read(_released, value)
+    return _with_a_good_id(_fulfilled(value))
 
 
 def failed_order_key(
@@ -236,12 +237,3 @@ def _with_a_good_id(event: E) -> E:
     if isinstance(order_id, str) and (fault := text_fault(order_id, ID_LENGTH_MAX)):
         raise Malformed(f"orderId {fault}", "orderId")
     return event
-
-
-def _read(decode: Callable[[bytes], T], value: bytes | None) -> T:
-    if value is None:
-        raise Malformed("the record has no value")
-    try:
-        return decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from error

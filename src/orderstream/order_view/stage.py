@@ -32,7 +32,7 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
     """Keep every order's page up to date; `decides` is the group that decides on orders."""
 
     def handle(batch: Batch, tx: Connection) -> Sequence[Output]:
-        store.fold_in(tx, fold(event for _, event in batch).values())
+        store.fold_in(tx, fold(batch.events).values())
         return ()
 
     return Stage(

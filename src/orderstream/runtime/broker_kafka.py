@@ -168,11 +168,9 @@ class KafkaSource:
                 # fetch that follows brings all that has come meanwhile.
                 time.sleep(linger_s * 0.8)
                 messages += self._consumer.consume(room, linger_s * 0.2)
-        records: list[Message] = []
-        for message in messages:  # First of all: what is fatal must not go unheard.
-            if message.error() is None:
-                records.append(message)
-            else:
+        records = [message for message in messages if message.error() is None]
+        if len(records) < len(messages):  # First of all: what is fatal must not go unheard.
+            for message in messages:
                 self._reported(message)
         if self._unplaced is not None:
             raise Unavailable(self._unplaced)
@@ -201,7 +199,8 @@ class KafkaSource:
 
     def _reported(self, message: Message) -> None:
         error = message.error()
-        assert error is not None
+        if error is None:
+            return
         if _is_the_end(error):
             raise Fenced(f"this worker's place in the group was taken: {error.str()}")
         if error.code() in _PASSING or error.retriable():

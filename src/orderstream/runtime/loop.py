@@ -16,6 +16,8 @@ What goes wrong is one of four things, and each has one answer:
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import compress
+from typing import Any
 
 import structlog
 
@@ -48,7 +50,6 @@ from orderstream.runtime.positions import StoredPositions
 from orderstream.runtime.said import Said
 from orderstream.runtime.stage import (
     Batch,
-    Delivery,
     Keeps,
     Output,
     Partition,
@@ -216,9 +217,9 @@ class Loop:
                 records = self._forgotten.remembered(records)
             silent, new = self._answered.split(records) if self._answered else ((), records)
             if silent:
-                self._handle([self._read(record) for record in silent], {})
+                self._handle(silent, self._read(silent), {})
             if new or self._positions:
-                outputs += self._handle([self._read(record) for record in new], done)
+                outputs += self._handle(new, self._read(new), done)
             if self._stage.keeps is Keeps.OFFSETS_IN_KAFKA:
                 self._publish(outputs, after)
                 if self._said and outputs:
@@ -237,28 +238,34 @@ class Loop:
 
     # One batch -----------------------------------------------------------------------------
 
-    def _read(self, record: Record) -> Delivery:
-        """Return the record and its event, or the exception that it failed with."""
-        try:
-            return Delivery(record, self._stage.reads[record.topic() or ""](record))
-        except Malformed as error:
-            return Delivery(record, error)
-        except Exception as error:  # noqa: BLE001 - must not stop those behind the record
-            malformed = Malformed(f"{type(error).__name__}: {error}")
-            malformed.__cause__ = error
-            return Delivery(record, malformed)
+    def _read(self, records: Sequence[Record]) -> list[Any]:
+        """Return each record's event, or the exception that it failed with."""
+        reads, events = self._stage.reads, list[Any]()
+        for record in records:
+            try:
+                events.append(reads[record.topic() or ""](record))
+            except Malformed as error:
+                events.append(error)
+            except Exception as error:  # noqa: BLE001 - must not stop those behind the record
+                malformed = Malformed(f"{type(error).__name__}: {error}")
+                malformed.__cause__ = error
+                events.append(malformed)
+        return events
 
-    def _handle(self, reads: Sequence[Delivery], after: Positions) -> list[Output]:
+    def _handle(
+        self, records: Sequence[Record], events: Sequence[Any], after: Positions
+    ) -> list[Output]:
         """Handle the records in one store transaction, or in several around a bad record.
 
         `after` is where to go on behind them.
         """
-        good = [read for read in reads if not isinstance(read.event, Exception)]
+        fine = [not isinstance(event, Exception) for event in events]
+        good = Batch([*compress(records, fine)], [*compress(events, fine)], self._clock())
         try:
             with self._database.transaction() as tx:
-                outputs = list(self._stage.handle(Batch(good, self._clock()), tx)) if good else []
-                if len(good) < len(reads):
-                    for record, error in reads:
+                outputs = list(self._stage.handle(good, tx)) if good else []
+                if len(good) < len(records):
+                    for record, error in zip(records, events, strict=True):
                         if isinstance(error, Exception):
                             outputs += self._failed(record, error)
                 if self._positions:
@@ -273,15 +280,17 @@ class Loop:
         except (Unavailable, TransactionAborted, Fenced):
             raise
         except Exception as error:  # Whatever else a handler raises is a record's fault.
-            if len(good) == len(reads) == 1:
-                return self._handle([Delivery(reads[0].record, error)], after)
-            if len(reads) == 1:
+            if len(good) == len(records) == 1:
+                return self._handle(records, [error], after)
+            if len(records) == 1:
                 raise
-            middle = len(reads) // 2
-            return self._handle_part(reads[:middle]) + self._handle_part(reads[middle:])
+            middle = len(records) // 2
+            return self._handle_part(records[:middle], events[:middle]) + self._handle_part(
+                records[middle:], events[middle:]
+            )
 
-    def _handle_part(self, reads: Sequence[Delivery]) -> list[Output]:
-        return self._handle(reads, positions_after([read.record for read in reads]))
+    def _handle_part(self, records: Sequence[Record], events: Sequence[Any]) -> list[Output]:
+        return self._handle(records, events, positions_after(records))
 
     def _publish(self, outputs: Sequence[Output], after: Positions) -> None:
         self._asks(KAFKA_PATIENCE_S)

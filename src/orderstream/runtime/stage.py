@@ -33,9 +33,10 @@ class Record(Protocol):
 
 def positions_after(records: Iterable[Record]) -> Positions:
     """Return where to go on after these records; they are in order within each partition."""
+    last = {(record.topic(), record.partition()): record for record in records}
     return {
-        (record.topic() or "", record.partition() or 0): (record.offset() or 0) + 1
-        for record in records
+        (topic or "", partition or 0): (record.offset() or 0) + 1
+        for (topic, partition), record in last.items()
     }
 
 
@@ -57,16 +58,20 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The records of one transaction, in order within each partition, and the time it has."""
+    """The records of one transaction, the event of each, and the time that they have.
 
-    deliveries: Sequence[Delivery]
+    The records are in order within each partition.
+    """
+
+    records: Sequence[Record]
+    events: Sequence[Any]
     now: datetime
 
     def __iter__(self) -> Iterator[Delivery]:
-        return iter(self.deliveries)
+        return map(Delivery, self.records, self.events)
 
     def __len__(self) -> int:
-        return len(self.deliveries)
+        return len(self.records)
 
 
 Decoder = Callable[[Record], Any]
