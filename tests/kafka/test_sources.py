@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from orderstream.contract.errors import PartitionsGone
 from orderstream.runtime.admin import Admin
@@ -153,6 +154,25 @@ class TestAStageThatKeepsItsOffsetsInItsStore:
     ) -> None:
         with pytest.raises(PartitionsGone, match=r"taken away$"):
             taken_for_a_while(*topic, stored)
+
+    def test_waits_for_the_leader_of_a_partition_that_was_made_a_moment_ago(
+        self, topic: tuple[Settings, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings, name = topic
+        put(settings, name, b"first")
+        not_yet = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE]
+
+        class Hasty(Consumer):
+            def get_watermark_offsets(self, *args: Any, **options: Any) -> Any:
+                if not_yet:
+                    raise KafkaException(KafkaError(not_yet.pop()))
+                return super().get_watermark_offsets(*args, **options)
+
+        monkeypatch.setattr("orderstream.runtime.broker_kafka.Consumer", Hasty)
+        source = KafkaSource(settings.kafka(), f"{name}-{GROUP}", 0, [name], starts=NothingStored())
+        with closing(source):
+            until(lambda: source.poll(100, 0.2, 0.0), what="what is there is read")
+        assert not_yet == []
 
     def test_shows_kafka_the_last_of_them_once_nothing_more_comes(
         self, topic: tuple[Settings, str], stored: Reader

@@ -9,6 +9,7 @@ correctness are written out, since librdkafka's defaults differ from Java's.
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -29,7 +30,7 @@ from orderstream.contract.errors import (
     Unavailable,
 )
 from orderstream.runtime.broker import Starts
-from orderstream.runtime.clients import DURABLE, LOGGED
+from orderstream.runtime.clients import BETWEEN_LEADERS, DURABLE, LOGGED, asked_again
 from orderstream.runtime.stage import Output, Partition, Positions, Record
 
 SESSION_TIMEOUT_MS = 6_000
@@ -254,7 +255,9 @@ class KafkaSource:
         return committed
 
     def _first_offset(self, partition: TopicPartition) -> int:
-        low, high = self._consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
+        """Ask for it; a partition that was made a moment ago may have no leader yet."""
+        ask = partial(self._consumer.get_watermark_offsets, partition, REQUEST_TIMEOUT_S)
+        low, high = asked_again(ask, BETWEEN_LEADERS, REQUEST_TIMEOUT_S, "offsets")
         return low if self._offset_reset == "earliest" else high
 
     def _begin(self, partitions: list[TopicPartition]) -> None:

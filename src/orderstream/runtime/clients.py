@@ -20,7 +20,7 @@ from orderstream.runtime.stage import Partition, Positions
 FIRST_TRY_S = 1.0
 ASK_AGAIN_S = 0.05
 # For a moment after a topic was made, or a leader was lost.
-_BETWEEN_LEADERS = frozenset(
+BETWEEN_LEADERS = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -131,4 +131,4 @@ class Asker:
             )
             return {(p.topic, p.partition): f.result().offset for p, f in futures.items()}
 
-        return asked_again(ask, _BETWEEN_LEADERS, timeout_s, "offsets")
+        return asked_again(ask, BETWEEN_LEADERS, timeout_s, "offsets")
