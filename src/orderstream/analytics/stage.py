@@ -53,6 +53,7 @@ def analytics_stage(store: CountStore, topics: Topics, decides: str) -> Stage:
         linger_s=(0.01, 0.2),
         busy_records=1200,
         fetch_bytes_min=65_536,
+        batches=2,
     )
 
 

@@ -120,7 +120,7 @@ class Stage:
     same rule, for as long as they say.
     `fetch_bytes_min`: a broker that has less than this sends it ten times a second only. For rows
     that nobody waits for: each fetch, and each transaction behind it, costs the same for one record
-    as for a hundred.
+    as for a hundred. For the same reason a batch may have `batches` times the records that are set.
     """
 
     name: str
@@ -133,4 +133,5 @@ class Stage:
     linger_s: tuple[float, float] = (0.0, 0.0)
     busy_records: int = 250
     fetch_bytes_min: int = 1
+    batches: int = 1
     pairs: Pairs | None = None

@@ -108,7 +108,7 @@ def stage_loop(
         metrics,
         offset_reset=settings.kafka_auto_offset_reset,
         policy=RetryPolicy(settings.retry_attempts, int(settings.retry_backoff_s * 1000)),
-        records_max=settings.batch_records,
+        records_max=settings.batch_records * stage.batches,
         positions=positions,
         answered=None if positions else Answered(database),
         forgotten=Forgotten(database),
