@@ -114,10 +114,12 @@ class Installation:
         try:
             return self.process.wait(20)
         except subprocess.TimeoutExpired:
-            left = [" ".join(one.cmdline()[-3:]) for one in self.everything()]
+            left = [one.pid for one in self.everything()]
             self.process.send_signal(signal.SIGABRT)  # It writes its stacks; its watchdog the rest.
             self.process.wait(20)
-            raise AssertionError(f"runs still: {left}\n{self.log.read_text()}") from None
+            logs = [self.log, *(self.home / "logs").glob("*.log")]
+            said = [f"{log.name}: {log.read_text(errors='replace')[-3000:]}" for log in logs]
+            raise AssertionError("\n".join([f"runs still: {left}", *said])) from None
 
 
 @contextmanager

@@ -78,4 +78,4 @@ class TestStopping:
         finally:
             kept.stop()
             guard.close()
-        assert shown == [("deaf", "has not ended within 0.2 s; killing it"), ("deaf", "deaf")]
+        assert shown == [("deaf", "had not ended within 0.2 s; killed"), ("deaf", "deaf")]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
@@ -114,6 +114,22 @@ class TestCount:
         assert total.sold[AT_NOON, "MUG"] == 2
         assert total.users == {(AFTER, CONFIRMED): {"42": 1}, (AT_NOON, CONFIRMED): {"42": 1}}
         assert {minute for minute, _ in total.latency} == {AFTER, AT_NOON}
+
+    @pytest.mark.parametrize(
+        ("at", "minute"),
+        [
+            ("9999-12-31T23:59:59-05:00", 4_223_371_979),
+            ("9999-12-31T23:59:59Z", 4_223_371_679),
+            ("0001-01-01T00:00:00+01:00", -1_035_593_340),
+            ("1969-12-31T23:59:59.999Z", -1),
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T00:01:00+00:00", 1),
+        ],
+    )
+    def test_any_time_is_of_a_minute(self, at: str, minute: int) -> None:
+        accepted = [Accepted("1", NOON), Accepted("2", datetime.fromisoformat(at))]
+        per_minute = {(AT_NOON, ACCEPTED): 1, (minute, ACCEPTED): 1}
+        assert summed(accepted).per_minute == summed(accepted[::-1]).per_minute == per_minute
 
     def test_an_order_of_nobody_is_no_users(self) -> None:
         assert summed([reserved(an_order(user_id=None))]).users == {}

@@ -42,7 +42,7 @@ BUCKET_MAX = 120  # 2^30 ms: 12 days.
 
 Minute = int  # Since 1970.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE, _MS, _NO_TIME = timedelta(minutes=1), timedelta(milliseconds=1), timedelta()
+_MINUTE, _MS = timedelta(minutes=1), timedelta(milliseconds=1)
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -106,16 +106,17 @@ def count(keys: Iterable[str], events: Iterable[Counted], before: Mapping[str, i
     happened: list[tuple[Minute, int]] = []
     decided: list[tuple[Minute, int]] = []
     users: defaultdict[tuple[Minute, int], list[str]] = defaultdict(list)
-    minute, began = 0, _EPOCH
+    minute, began, ends = 0, timedelta(), _MINUTE  # Since 1970, where no zone's time overflows.
     for key, event in zip(keys, events, strict=True):
         fact, at = fact_of(event)
         known = facts.get(key) or before.get(key, 0)
         if not fact or known & fact:
             continue
         facts[key] = known | fact
-        if not _NO_TIME <= at - began < _MINUTE:  # Most are of the minute of those before.
-            minute = minute_of(at)
-            began = _EPOCH + minute * _MINUTE
+        since = at - _EPOCH
+        if not began <= since < ends:  # Most are of the minute of those before.
+            minute = since // _MINUTE
+            began, ends = minute * _MINUTE, (minute + 1) * _MINUTE
         if isinstance(event, Accepted):
             happened.append((minute, fact))
             continue

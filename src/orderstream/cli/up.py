@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -167,9 +167,10 @@ def everything(
 
             yield Running(settings, stopping.set, supervise, time.monotonic() - began)
     finally:
-        supervisor.stop()
-        servers.stop()
-        guard.close()
+        with ExitStack() as last:  # Each is done, whatever becomes of those before.
+            last.callback(guard.close)
+            last.callback(servers.stop)
+            last.callback(supervisor.stop)
 
 
 class _Servers:
@@ -278,7 +279,8 @@ class _Servers:
             if self._postgres_mine:
                 ending.append(pool.submit(postgres.stop, self._settings.home))
         for one in ending:
-            one.result()
+            if error := one.exception():
+                console.print(f"[red]a server may run still:[/] {escape(str(error))}")
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from orderstream.contract.values import (
     text_fault,
 )
 
-T = TypeVar("T")
-
 _RFC3339 = (  # No leap seconds; a reader of ours takes a little more.
     "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\\.[0-9]{1,9})?"
     "(Z|[+-][0-9]{2}:[0-9]{2})$"
@@ -161,6 +159,7 @@ def _reader(kind: type[E]) -> Callable[[bytes | None], E]:
     return read
 
 
+# Each reads a record of its topic. Raises Malformed.
 decode_reserved = _reader(InventoryReserved)
 decode_rejected = _reader(InventoryRejected)
 decode_released = _reader(InventoryReleased)

@@ -79,17 +79,22 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every process: SIGTERM, and SIGKILL for what is still there after 6 s."""
-        running = {k.name: k.process for k in self._kept if k.process and k.process.poll() is None}
-        for process in running.values():
+        running = [
+            (k.name, k.process) for k in self._kept if k.process and k.process.poll() is None
+        ]
+        for _, process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        for name, process in running.items():
+        killed: list[str] = []
+        for name, process in running:
             try:
                 process.wait(max(deadline - time.monotonic(), 0.01))
             except subprocess.TimeoutExpired:
-                self.show(name, f"has not ended within {STOP_TIMEOUT_S:g} s; killing it")
                 process.kill()
                 process.wait()
+                killed.append(name)
+        for name in killed:  # Only now: a terminal may be gone, or not be read from.
+            self.show(name, f"had not ended within {STOP_TIMEOUT_S:g} s; killed")
         for kept in self._kept:
             self._tail(kept)
 

@@ -90,7 +90,7 @@ class Loop:
         policy: RetryPolicy,
         dead_letter_suffix: str,
         metrics: StageMetrics,
-        records_max: int = 4000,
+        records_max: int = 8000,
         positions: StoredPositions | None = None,
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
@@ -259,6 +259,7 @@ class Loop:
 
         `after` is where to go on behind them.
         """
+        self._asks(STORE_PATIENCE_S)  # For each transaction anew: a split batch has many.
         fine = [not isinstance(event, Exception) for event in events]
         good = Batch([*compress(records, fine)], [*compress(events, fine)], self._clock())
         try:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from orderstream.runtime.stage import Pairs, Positions, Record, positions_after
 
-MANY = 4_000  # A second of a busy shop's; what inventory has under way is a part of it.
-KEPT_MAX = 16_000  # Of about 1 KiB each.
+MANY = 8_000  # A batch, and a second of a busy shop's; what inventory has under way is a part.
+KEPT_MAX = 32_000  # Of about 1 KiB each: of both halves, many and a batch read beside them.
 PATIENCE_MIN_S = 0.1
 WAIT_MIN_S = 0.01  # Less is not waited for: what is kept is looked at with the next records only.
 
