@@ -25,7 +25,6 @@ from orderstream.analytics.rules import (
     Counted,
     Failed,
     count,
-    minute_of,
     sell_through,
 )
 from orderstream.contract.events import InventoryReleased, InventoryReserved, OrderCancelled
@@ -43,7 +42,7 @@ T = TypeVar("T")
 
 SOON = NOON + timedelta(milliseconds=5)
 NEXT_MINUTE = NOON + timedelta(minutes=1)
-AT_NOON, AFTER = minute_of(NOON), minute_of(NEXT_MINUTE)
+AT_NOON, AFTER = (int(at.timestamp()) // 60 for at in (NOON, NEXT_MINUTE))
 ENDS = {"CANCELLED": CANCELLED, "EXPIRED": EXPIRED, "FULFILLED": FULFILLED}
 MUGS = an_order(("MUG", 2), ("MUG", 1), ("CAP", 1))
 OTHER = an_order(("CAP", 9), ("MUG", 1), order_id="x")

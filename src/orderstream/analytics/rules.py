@@ -187,11 +187,6 @@ def outcome(facts: int) -> str:
     return PENDING if facts & ACCEPTED else ""
 
 
-def minute_of(at: datetime) -> Minute:
-    """Return the minute of a time."""
-    return (at - _EPOCH) // _MINUTE
-
-
 def sell_through(sold: int, lost: int) -> float | None:
     """Return the share of what was wanted that was sold; None where nothing was.
 

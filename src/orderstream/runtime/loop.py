@@ -90,7 +90,7 @@ class Loop:
         policy: RetryPolicy,
         dead_letter_suffix: str,
         metrics: StageMetrics,
-        records_max: int = 8000,
+        records_max: int,
         positions: StoredPositions | None = None,
         answered: Answered | None = None,
         forgotten: Forgotten | None = None,
