@@ -10,7 +10,7 @@ from typing import Any
 from bench.harness import Figure, folder, installation, keep, load, say, verify
 
 ORDERS = 120_000
-WARM_UP_ORDERS = 120_000
+WARM_UP_ORDERS = 360_000
 RUNS = 3
 TARGETS = {256: ">= 10,000", 64: ">= 7,500"}
 
