@@ -1,6 +1,6 @@
 """Publishes single records with all their guarantees, thousands at a time: the hot path's exit.
 
-Three producers: one sends at once, for a quiet service; one waits 4 ms for company, for a busy one,
+Three producers: one sends at once, for a quiet service; one waits 2 ms for company, for a busy one,
 and one 12 ms, for one that many wait for at once (measured: docs/decisions/0013). A thread waits
 for the first one's confirmations, and wakes the event loop at once. The event loop itself asks the
 others every millisecond: a thread would take the interpreter's lock once for each confirmation,
@@ -23,7 +23,7 @@ from orderstream.contract.errors import Malformed, OutcomeUnknown, Unavailable
 from orderstream.runtime.clients import DURABLE, LOGGED, made
 
 CONFIRM_TIMEOUT_MS = 3_000  # A client hears within 5 s, its claim included (spec.md section 3).
-BUSY_IN_FLIGHT, LINGER_BUSY_MS = 16, 4
+BUSY_IN_FLIGHT, LINGER_BUSY_MS = 16, 2
 CROWDED_IN_FLIGHT, LINGER_CROWDED_MS = 72, 12
 LULL_S = 0.1  # Less is no rest: the answers to a whole batch come at once.
 LINGERS_MS = (0, LINGER_BUSY_MS, LINGER_CROWDED_MS)
