@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from threading import Thread
 
 import pytest
@@ -22,13 +23,15 @@ handled: list[bytes] = []
 
 
 def handle(headers: Headers, body: bytes, answer: Answer) -> None:
-    """Answer with the body: at once, or later where the body says so."""
-    assert (b"host", b"localhost") in headers
+    """Answer with the body: at once, or later where the body says so; or fail."""
+    if body == b"failing":
+        raise RuntimeError("on purpose")
+    assert headers[b"host"] == b"localhost"
     handled.append(body)
     if body == b"at once":
-        answer(200, [], body)
+        answer(200, b"", body)
     else:
-        asyncio.get_running_loop().call_later(LATE_S, answer, 202, [(b"x", b"y")], body)
+        asyncio.get_running_loop().call_later(LATE_S, answer, 202, b"x: y\r\n", body)
 
 
 ROUTE = DirectRoute(
@@ -37,7 +40,7 @@ ROUTE = DirectRoute(
     handle,
     100,
     0.5,
-    lambda answer: answer(413, [], b"too large"),
+    lambda answer: answer(413, b"", b"too large"),
 )
 
 
@@ -69,6 +72,14 @@ def post(body: bytes, more: str = "") -> bytes:
 
 def all_of(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+def aborted(client: socket.socket) -> bytes:
+    """Return what came before the connection ended."""
+    try:
+        return all_of(client)
+    except ConnectionResetError:
+        return b""
 
 
 def statuses(answers: bytes) -> list[bytes]:
@@ -160,6 +171,19 @@ class TestAHeadThatCameBefore:
                     assert who.recv(65_536).endswith(body)
         assert handled == [b"at once", b"instead"] * 4
 
+    def test_is_answered_though_that_of_another_fails(self, served: Served) -> None:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connect(served.port)) for _ in range(40)]
+            clients[0].sendall(post(b"at once"))  # From here on the head is known.
+            assert clients[0].recv(65_536).endswith(b"at once")
+            for number, client in enumerate(clients):
+                client.sendall(post(b"failing" if number % 4 == 1 else b"at once"))
+            for number, client in enumerate(clients):
+                if number % 4 == 1:
+                    assert not aborted(client)
+                else:
+                    assert client.recv(65_536).endswith(b"at once")
+
     def test_has_its_body_whatever_pieces_it_comes_in(self, served: Served) -> None:
         with connect(served.port) as client:
             client.sendall(post(b"at once"))
@@ -208,10 +232,10 @@ class TestAHeadThatCameBefore:
     )
     def test_is_not_remembered_of(self, head: bytes, body: bytes) -> None:
         heads = KnownHeads()
-        headers = [
-            (name.lower(), value)
+        headers = {
+            name.lower(): value
             for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")[1:-2])
-        ]
+        }
         heads.note(head + body, headers)
         assert heads.find(head + body) is None
 
@@ -219,8 +243,8 @@ class TestAHeadThatCameBefore:
         heads = KnownHeads()
         for number in range(5_000):
             request = ask("/direct", "POST", f"Content-Length: 0\r\nX: {number}\r\n")
-            heads.note(request, [(b"content-length", b"0")])
-            assert heads.find(request) == ([(b"content-length", b"0")], b"")
+            heads.note(request, {b"content-length": b"0"})
+            assert heads.find(request) == ({b"content-length": b"0"}, b"")
         remembered = sum(
             heads.find(ask("/direct", "POST", f"Content-Length: 0\r\nX: {n}\r\n")) is not None
             for n in range(5_000)

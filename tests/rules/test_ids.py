@@ -41,9 +41,13 @@ class TestOrderIds:
         with pytest.raises(IndexError):
             ids.take_many(1)
 
-    def test_a_turn_is_one_partition_s(self) -> None:
+    @pytest.mark.parametrize(
+        "first", [0, 7, 90, 995, 9_990, 99_999, 10**6, 9_999_999, 2**31, 10**15]
+    )
+    def test_a_turn_is_one_partition_s(self, first: int) -> None:
         ids = OrderIds(4)
-        ids.put(range(10_000, 20_000))
+        ids.put(range(first, first + 500))
+        ids.put(range(first + 600, first + 10_000))
         for turn in range(8):
             given = {partition_of(b"%d" % ids.take(turn), 4) for _ in range(20)}
             assert given == {turn % 4}

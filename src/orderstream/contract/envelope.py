@@ -6,7 +6,7 @@ Names: CloudEvents Kafka protocol binding; https://www.w3.org/TR/trace-context/.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -28,7 +28,10 @@ def event_id(order_key: str, event_type: str) -> str:
 
 
 class Envelope:
-    """Writes the headers of one type of event from one source; what never changes is made once."""
+    """Writes the headers of one type of event from one source; what is alike is made once.
+
+    That is what never changes, and the time: many orders in turn have the same. For one thread.
+    """
 
     def __init__(self, event_type: str, source: str) -> None:
         self._suffix = f":{event_type}".encode()
@@ -38,20 +41,17 @@ class Envelope:
             ("ce_source", source.encode()),
             ("content-type", b"application/json"),
         ]
+        self._at: datetime | None = None
+        self._alike: Headers = []
 
     def headers(self, order_key: bytes, at: datetime, traceparent: bytes | None = None) -> Headers:
         """Return the headers of the order's event; `at` is in UTC."""
-        return self.of_one_time(at, traceparent)(order_key)
-
-    def of_one_time(
-        self, at: datetime, traceparent: bytes | None = None
-    ) -> Callable[[bytes], Headers]:
-        """Return what makes the headers of many orders' events of one moment from their keys."""
-        suffix = self._suffix
-        alike: Headers = [(CE_TIME, _encode(at)[1:-1]), *self._fixed]  # RFC 3339, without quotes.
-        if traceparent is not None:
-            alike.append((TRACEPARENT, traceparent))
-        return lambda order_key: [(CE_ID, order_key + suffix), *alike]
+        if at is not self._at:
+            self._at = at
+            self._alike = [(CE_TIME, _encode(at)[1:-1]), *self._fixed]  # RFC 3339, without quotes.
+        if traceparent is None:
+            return [(CE_ID, order_key + self._suffix), *self._alike]
+        return [(CE_ID, order_key + self._suffix), *self._alike, (TRACEPARENT, traceparent)]
 
 
 def rfc3339(at: datetime) -> str:

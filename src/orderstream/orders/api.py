@@ -54,14 +54,14 @@ BODY_TIMEOUT_S = 10.0
 PLACED_BY = ("client", "operator")
 
 WaitDecided = Callable[[str, float], Awaitable[dict[str, Any] | None]]
-_Answer = tuple[int, Headers, bytes]
+_Answer = tuple[int, bytes, bytes]  # The status, the lines of the headers and the body.
 
 log = structlog.get_logger("orderstream.orders")
 
 _encode = msgspec.json.Encoder().encode
-_JSON: Headers = [(b"content-type", b"application/json")]
-_PROBLEM: Headers = [(b"content-type", PROBLEM_JSON.encode())]
-_TRY_AGAIN: Headers = [*_PROBLEM, (b"retry-after", str(RETRY_AFTER_S).encode())]
+_JSON = b"content-type: application/json\r\n"
+_PROBLEM = b"content-type: %s\r\n" % PROBLEM_JSON.encode()
+_TRY_AGAIN = b"%sretry-after: %d\r\n" % (_PROBLEM, RETRY_AFTER_S)
 
 
 class Answers(Collector):
@@ -145,13 +145,14 @@ class OrdersApi:
             answered.set_result(failure(error))
         else:
 
-            def answer(status: int, headers: Headers, body: bytes) -> None:
-                answered.set_result((status, headers, body))
+            def answer(status: int, lines: bytes, body: bytes) -> None:
+                answered.set_result((status, lines, body))
 
-            self.place(scope["headers"], body, answer)
-        status, headers, body = await answered
+            self.place(dict(scope["headers"]), body, answer)
+        status, lines, body = await answered
         TIMINGS.observe("POST", PATHS[0], status, monotonic() - began)
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+        headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -166,22 +167,23 @@ class OrdersApi:
 
     def _place(self, headers: Headers, body: bytes, answer: Answer) -> _Answer | None:
         """Return a refusal; None when the order is on its way."""
-        given = dict(headers)  # The last of each name.
         keys, caller = self._keys, None
-        if fault := foreign_fault(given.get(b"host"), given.get(b"origin"), keyed=keys is not None):
+        if fault := foreign_fault(
+            headers.get(b"host"), headers.get(b"origin"), keyed=keys is not None
+        ):
             return _refused(403, "foreign", fault)
         if keys is not None:
-            caller = keys.caller(headers)
+            caller = keys.caller(headers.items())
             if refusal := _refusal(keys, caller):
                 return refusal
-        key = _idempotency_key(given.get(b"idempotency-key"))
+        key = _idempotency_key(headers.get(b"idempotency-key"))
         if self._in_flight >= self._in_flight_max:
             return _refused(503, "overloaded", "Too many orders at once; try again shortly.")
         order = parse(body)
         if caller is not None:
             order = replace(order, owner=caller.name)
-        traceparent = given.get(b"traceparent")
-        prefer = given.get(b"prefer")
+        traceparent = headers.get(b"traceparent")
+        prefer = headers.get(b"prefer")
 
         def settled(result: Accepted | BaseException) -> None:
             self._in_flight -= 1
@@ -217,7 +219,7 @@ class OrdersApi:
             if isinstance(result, Accepted) and (seconds := wait_seconds(prefer)) is not None:
                 page = await self._wait_decided(str(result.order_id), seconds)
                 if page is not None:
-                    said = 200, [*_JSON, _location(result.order_id)], msgspec.json.encode(page)
+                    said = 200, _JSON + _location(result.order_id), _encode(page)
         except Exception as error:  # noqa: BLE001 - each has its answer
             said = failure(error)
         _answer(answer, said)
@@ -249,10 +251,10 @@ def outcome(result: Accepted | Conflict | Gone) -> _Answer:
 
 
 def _accepted(result: Accepted) -> _Answer:
-    headers = [*_JSON, _location(result.order_id)]
+    lines = _JSON + _location(result.order_id)
     if result.replayed:
-        headers.append((b"idempotent-replayed", b"true"))
-    return 202, headers, _encode({"orderId": result.order_id, "status": "PENDING"})
+        lines += b"idempotent-replayed: true\r\n"
+    return 202, lines, _encode({"orderId": result.order_id, "status": "PENDING"})
 
 
 def failure(error: BaseException) -> _Answer:
@@ -277,14 +279,14 @@ def failure(error: BaseException) -> _Answer:
 def _refusal(keys: Keys, caller: Caller | None) -> _Answer | None:
     """Return why the caller may not place an order now, or None: then it has taken its turn."""
     if caller is None:
-        status, headers, body = _refused(401, "unauthorized", UNAUTHORIZED)
-        return status, [*headers, (b"www-authenticate", b"Bearer")], body
+        status, lines, body = _refused(401, "unauthorized", UNAUTHORIZED)
+        return status, lines + b"www-authenticate: Bearer\r\n", body
     if caller.role not in PLACED_BY:
         return _refused(403, "forbidden", forbidden(caller.role, PLACED_BY))
     if wait_s := keys.wait_s(caller):
         said = "More orders a second than this key may place; send it again when Retry-After says."
-        status, headers, body = _refused(429, "rate-limited", said)
-        return status, [*headers, (b"retry-after", b"%d" % ceil(wait_s))], body
+        status, lines, body = _refused(429, "rate-limited", said)
+        return status, lines + b"retry-after: %d\r\n" % ceil(wait_s), body
     return None
 
 
@@ -312,17 +314,17 @@ def wait_seconds(prefer: bytes | None) -> float | None:
     return None
 
 
-def _location(order_id: int | str) -> tuple[bytes, bytes]:
+def _location(order_id: int | str) -> bytes:
     if isinstance(order_id, int):
-        return b"location", b"/api/orders/%d" % order_id
-    return b"location", f"/api/orders/{quote(order_id, safe='')}".encode()
+        return b"location: /api/orders/%d\r\n" % order_id
+    return f"location: /api/orders/{quote(order_id, safe='')}\r\n".encode()
 
 
 def _too_slow() -> _Answer:
-    status, headers, body = _refused(
+    status, lines, body = _refused(
         408, "too-slow", f"An order must be sent within {BODY_TIMEOUT_S:g} s."
     )
-    return status, [*headers, (b"connection", b"close")], body
+    return status, lines + b"connection: close\r\n", body
 
 
 def _too_large() -> _Answer:
@@ -330,8 +332,8 @@ def _too_large() -> _Answer:
 
 
 def _refused(status: int, kind: str, detail: str, **more: object) -> _Answer:
-    headers = _TRY_AGAIN if status == 503 else _PROBLEM
-    return status, headers, problem(status, kind, detail, **more)
+    lines = _TRY_AGAIN if status == 503 else _PROBLEM
+    return status, lines, problem(status, kind, detail, **more)
 
 
 def _document(app: FastAPI) -> None:

@@ -86,6 +86,7 @@ class Desk:
         self._clock = clock
         self._envelope = Envelope("order.created", SOURCE)
         self._ids = OrderIds(partitions)
+        self._now: datetime | None = None  # In this turn of the event loop, once it was asked for.
         self._refill: asyncio.Task[bool] | None = None
         self._telling: set[asyncio.Future[Unknown]] = set()  # Held, so that none is lost.
         self._claims: dict[str, tuple[Claim, asyncio.Future[Held | None]]] = {}
@@ -286,10 +287,19 @@ class Desk:
     def _record(
         self, order_id: int | str, request: Request, traceparent: bytes | None
     ) -> tuple[str, bytes, bytes, Headers]:
-        now = self._clock()
+        now = self._now or self._look_at_clock()
         order = created(order_id, request, now)
         key = order.key.encode()
         return self._topic, key, self._write(order), self._envelope.headers(key, now, traceparent)
+
+    def _look_at_clock(self) -> datetime:
+        """Return the time, which is that of all orders in this turn of the event loop."""
+        now = self._now = self._clock()
+        asyncio.get_running_loop().call_soon(self._forget_time)
+        return now
+
+    def _forget_time(self) -> None:
+        self._now = None
 
     async def _unknown(self, order_id: int, request: Request, error: OutcomeUnknown) -> Unknown:
         """Claim the id that we gave, so that a retry with it is one order; and say how to retry."""

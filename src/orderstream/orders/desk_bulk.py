@@ -229,12 +229,13 @@ class BulkDesk(Desk):
     ) -> list[Record]:
         """Return the records of orders that are accepted at one moment."""
         now = self._clock()
-        headers = self._envelope.of_one_time(now, traceparent)
-        write = self._write
+        headers, write = self._envelope.headers, self._write
         records: list[Record] = []
         for order_id, request in orders:
             key = str(order_id).encode()
-            records.append((key, write(created(order_id, request, now)), headers(key)))
+            records.append(
+                (key, write(created(order_id, request, now)), headers(key, now, traceparent))
+            )
         return records
 
 

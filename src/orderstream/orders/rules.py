@@ -152,7 +152,7 @@ def parse(body: bytes, what: str = "body") -> Request:
 
 
 def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
-    if given.productId is not UNSET or given.item is not UNSET:
+    if not (given.productId is given.item is UNSET):
         raise Malformed("send either `items` or a single product, not both", "items")
     if not items:
         raise Malformed("an order needs at least one item", "items")
@@ -164,7 +164,7 @@ def _with_items(given: AnyShape, items: tuple[Item, ...]) -> Request:
         if fault := sku_fault(item.sku):
             raise Malformed(f"sku {fault}", f"items[{number}].sku")
     return Request(
-        _id(given.orderId, "orderId", needed=False),
+        None if given.orderId is UNSET else _id(given.orderId, "orderId", needed=False),
         _id(given.userId, "userId", needed=True),
         tuple([Line(item.sku, item.qty) for item in items]),
         notify=_notify(given),

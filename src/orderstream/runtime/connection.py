@@ -52,18 +52,22 @@ class Connection(OneWriteProtocol):
         """Read what came."""
         if self._deaf:
             return
+        route = self._direct
+        if (
+            route is not None
+            and not self._in_message
+            and (found := route.heads.find(data)) is not None
+            and self._answered_before()
+        ):
+            self._requests += 1
+            route.take(self._exchange(route, *found))
+            return
         while data and not self._deaf:
             data = self._read(data)
 
     def _read(self, data: bytes) -> bytes:
         """Read one piece; return what is left of it behind an offer of another protocol."""
         route = None if self._in_message else self._direct
-        if route is not None and self._answered_before() and (found := route.heads.find(data)):
-            self._requests += 1
-            exchange = self._exchange(route, found[0])
-            exchange.add(found[1])
-            exchange.whole()
-            return b""
         requests = self._requests
         self._chunk_bytes = len(data)
         self._message_bytes += self._chunk_bytes
@@ -85,8 +89,9 @@ class Connection(OneWriteProtocol):
                 and isinstance(self.cycle, Exchange)
                 and not self._in_message
                 and self._requests == requests + 1
+                and len(data) <= route.body_bytes_max
             ):
-                route.heads.note(data, self.headers)
+                route.heads.note(data, self.cycle.headers)
             around = self._message_bytes - FRAMING_MAX * self._body_bytes
             if self._in_message and around > HEADER_BYTES_MAX:
                 self._end_refused(431, "too-large", _too_many())
@@ -127,12 +132,12 @@ class Connection(OneWriteProtocol):
                 return
         route = self._direct
         if route is not None and self.url in route.paths and self._is_plain_post():
-            self._exchange(route, self.headers)
+            self._exchange(route, dict(self.headers))
             return
         super().on_headers_complete()
 
-    def _exchange(self, route: DirectRoute, headers: Headers) -> Exchange:
-        exchange = Exchange(route, self, headers)
+    def _exchange(self, route: DirectRoute, headers: Headers, body: bytes = b"") -> Exchange:
+        exchange = Exchange(route, self, headers, body)
         self.cycle = exchange  # pyright: ignore[reportAttributeAccessIssue, reportIncompatibleVariableOverride]
         self._answering = exchange
         return exchange

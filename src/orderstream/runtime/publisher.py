@@ -63,6 +63,7 @@ class Publisher:
         self.confirmed: deque[_Waiting] = deque()
         self.in_flight = 0
         self._busy_until = self._crowded_until = 0.0
+        self._lingered_ms = 0  # By the last record.
         self._away: str | None = None
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +126,7 @@ class Publisher:
         if self._away is not None:
             raise Unavailable(self._away)
         waiting = _Waiting(self, settled)
-        linger_ms = self._linger_ms(time.monotonic())
+        linger_ms = self._lingered_ms = self._linger_ms(time.monotonic())
         producer = self._producers[linger_ms]
         try:
             producer.produce(
@@ -145,11 +146,11 @@ class Publisher:
     def turn(self) -> int | None:
         """Return a number that is another for each request of a busy producer; None at rest.
 
-        Records of one turn go out together if they are of one partition.
+        Records of one turn go out together if they are of one partition. Busy is who was with the
+        last record.
         """
-        now = time.monotonic()
-        linger_ms = self._linger_ms(now)
-        return int(now * 1000) // linger_ms if linger_ms else None
+        linger_ms = self._lingered_ms
+        return int(time.monotonic() * 1000) // linger_ms if linger_ms else None
 
     def _linger_ms(self, now: float) -> int:
         """Return how long a record waits for company now, by how many were under way lately."""

@@ -30,17 +30,17 @@ def traced_route(route: DirectRoute, tracer: Tracer, path: str) -> DirectRoute:
     said = {METHOD: "POST", ROUTE: path, "url.path": path, "url.scheme": "http"}
 
     def traced(headers: HttpHeaders, body: bytes, answer: Answer) -> None:
-        given = _given(headers)
+        given = read_traceparent(headers.get(_NAME))
         if given is not None and not tracer.wants(given):
             handle(headers, body, answer)
             return
         span = tracer.begin(name, "server", given, said)
 
-        def answered(status: int, headers: HttpHeaders, body: bytes) -> None:
+        def answered(status: int, lines: bytes, body: bytes) -> None:
             _end(span, status)
-            answer(status, headers, body)
+            answer(status, lines, body)
 
-        handle(_handed_on(headers, span), body, answered)
+        handle({**headers, _NAME: span.traceparent}, body, answered)
 
     return replace(route, handle=traced)
 
@@ -61,13 +61,14 @@ class TracedApp:
             await self._app(scope, receive, send)
             return
         headers, method = scope["headers"], scope["method"]
-        given = _given(headers)
+        given = read_traceparent(dict(headers).get(_NAME))
         if method in _READS if given is None else not self._tracer.wants(given):
             await self._app(scope, receive, send)
             return
         said = {METHOD: method, "url.path": scope["path"], "url.scheme": scope["scheme"]}
         span = self._tracer.begin(method, "server", given, said)
-        scope["headers"] = _handed_on(headers, span)
+        kept = [header for header in headers if header[0] != _NAME]
+        scope["headers"] = [*kept, (_NAME, span.traceparent)]
         status = 500
 
         async def sent(message: Any) -> None:
@@ -80,17 +81,6 @@ class TracedApp:
             await self._app(scope, receive, sent)
         finally:
             _end(span, status, method, getattr(scope.get("route"), "path", ""))
-
-
-def _given(headers: HttpHeaders) -> bytes | None:
-    for name, value in headers:
-        if name == _NAME:
-            return read_traceparent(value)
-    return None
-
-
-def _handed_on(headers: HttpHeaders, span: Span) -> HttpHeaders:
-    return [*(kept for kept in headers if kept[0] != _NAME), (_NAME, span.traceparent)]
 
 
 def _end(span: Span, status: int, method: str = "", route: str = "") -> None:
