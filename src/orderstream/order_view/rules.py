@@ -75,9 +75,10 @@ def fold(seen: Iterable[Seen]) -> dict[str, Page]:
     pages: dict[str, Page] = {}
     for entry in seen:
         event = entry.event
-        page = pages.get(event.key)
+        key = event.key
+        page = pages.get(key)
         if page is None:
-            page = pages[event.key] = Page(event.key)
+            page = pages[key] = Page(key)
         page.timeline.append(entry)
         match event:
             case OrderCreated():

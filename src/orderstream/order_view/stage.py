@@ -1,17 +1,12 @@
 """The projector: reads every topic, keeps its offsets beside the pages."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from psycopg import Connection
 
 from orderstream.contract.events import (
     Event,
-    InventoryRejected,
-    InventoryReleased,
-    InventoryReserved,
-    OrderCancelled,
-    OrderCreated,
-    OrderFulfilled,
     decode_cancelled,
     decode_fulfilled,
     decode_rejected,
@@ -19,7 +14,6 @@ from orderstream.contract.events import (
     decode_reserved,
     failed_order_key,
 )
-from orderstream.contract.formats import ReadOrder
 from orderstream.contract.topics import Topics
 from orderstream.order_view.rules import Failed, Seen, fold
 from orderstream.order_view.store import ViewStore
@@ -56,51 +50,63 @@ def view_stage(store: ViewStore, topics: Topics, decides: str) -> Stage:
 def view_reads(topics: Topics, decides: str) -> Mapping[str, Decoder]:
     """Return what reads an order's life, by topic."""
     read = topics.read_order
+
+    def created(record: Record) -> Seen:
+        event = read(record.value(), record.key())
+        return _seen(record, "order.created", event, event.created_at)
+
+    def reserved(record: Record) -> Seen:
+        event = decode_reserved(record.value())
+        return _seen(record, "inventory.reserved", event, event.decided_at)
+
+    def rejected(record: Record) -> Seen:
+        event = decode_rejected(record.value())
+        return _seen(record, "inventory.rejected", event, event.decided_at)
+
+    def cancelled(record: Record) -> Seen:
+        event = decode_cancelled(record.value())
+        cause = event.reason or event.cause
+        return _seen(record, "order.cancelled", event, event.cancelled_at, event.by, cause)
+
+    def fulfilled(record: Record) -> Seen:
+        event = decode_fulfilled(record.value())
+        return _seen(record, "order.fulfilled", event, event.fulfilled_at, event.by)
+
+    def released(record: Record) -> Seen:
+        event = decode_released(record.value())
+        return _seen(record, "inventory.released", event, event.released_at, None, event.cause)
+
+    def failed(record: Record) -> Seen:
+        letter = read_dead_letter(record)
+        key = failed_order_key(record.key(), record.value(), letter.group, decides, read)
+        return _seen(record, "order.failed", Failed(key, letter.reason), None)
+
     return {
-        topics.order_created: lambda r: _seen(r, "order.created", read(r.value(), r.key())),
-        topics.inventory_reserved: lambda r: _seen(
-            r, "inventory.reserved", decode_reserved(r.value())
-        ),
-        topics.inventory_rejected: lambda r: _seen(
-            r, "inventory.rejected", decode_rejected(r.value())
-        ),
-        topics.order_cancelled: lambda r: _seen(r, "order.cancelled", decode_cancelled(r.value())),
-        topics.order_fulfilled: lambda r: _seen(r, "order.fulfilled", decode_fulfilled(r.value())),
-        topics.inventory_released: lambda r: _seen(
-            r, "inventory.released", decode_released(r.value())
-        ),
-        topics.order_created_dead: lambda r: _failed(r, decides, read),
+        topics.order_created: created,
+        topics.inventory_reserved: reserved,
+        topics.inventory_rejected: rejected,
+        topics.order_cancelled: cancelled,
+        topics.order_fulfilled: fulfilled,
+        topics.inventory_released: released,
+        topics.order_created_dead: failed,
     }
 
 
-def _seen(record: Record, event_type: str, event: Event | Failed) -> Seen:
-    by = cause = None
-    match event:
-        case OrderCreated(created_at=at) if at is not None:
-            pass
-        case InventoryReserved(decided_at=at) | InventoryRejected(decided_at=at):
-            pass
-        case OrderCancelled(cancelled_at=at):
-            by, cause = event.by, event.reason or event.cause
-        case OrderFulfilled(fulfilled_at=at):
-            by = event.by
-        case InventoryReleased(released_at=at):
-            cause = event.cause
-        case _:
-            at = from_epoch_ms(record.timestamp()[1])
+def _seen(
+    record: Record,
+    event_type: str,
+    event: Event | Failed,
+    at: datetime | None,
+    by: str | None = None,
+    cause: str | None = None,
+) -> Seen:
     return Seen(
         event,
         event_type,
-        at,
+        at or from_epoch_ms(record.timestamp()[1]),
         record.topic() or "",
         record.partition() or 0,
         record.offset() or 0,
         by,
         cause,
     )
-
-
-def _failed(record: Record, decides: str, read: ReadOrder) -> Seen:
-    letter = read_dead_letter(record)
-    key = failed_order_key(record.key(), record.value(), letter.group, decides, read)
-    return _seen(record, "order.failed", Failed(key, letter.reason))

@@ -115,22 +115,23 @@ class PostgresView:
         rows = sorted(pages, key=lambda page: page.order_key)
         if not rows:
             return
+        users = [page.user_id for page in rows]
         tx.execute(
             FOLD_IN,
             (
-                pg_array(page.order_key for page in rows),
-                pg_array(page.numeric_id for page in rows),
-                pg_array(page.status for page in rows),
-                pg_array(None if p.user_id is None else str(p.user_id) for p in rows),
-                pg_array(isinstance(page.user_id, int) for page in rows),
-                pg_array(page.owner for page in rows),
-                pg_array(None if page.notify is None else _json(page.notify) for page in rows),
-                pg_array(None if page.items is None else _json(page.items) for page in rows),
-                pg_array(page.reason for page in rows),
-                pg_array(_json(page.short) if page.short else None for page in rows),
-                pg_array(page.created_at for page in rows),
-                pg_array(page.decided_at for page in rows),
-                pg_array(_json([Entry.of(seen) for seen in page.timeline]) for page in rows),
+                pg_array([page.order_key for page in rows]),
+                pg_array([page.numeric_id for page in rows]),
+                pg_array([page.status for page in rows]),
+                pg_array([None if user is None else str(user) for user in users]),
+                pg_array([isinstance(user, int) for user in users]),
+                pg_array([page.owner for page in rows]),
+                pg_array([None if page.notify is None else _json(page.notify) for page in rows]),
+                pg_array([None if page.items is None else _json(page.items) for page in rows]),
+                pg_array([page.reason for page in rows]),
+                pg_array([_json(page.short) if page.short else None for page in rows]),
+                pg_array([page.created_at for page in rows]),
+                pg_array([page.decided_at for page in rows]),
+                pg_array([_json([Entry.of(seen) for seen in page.timeline]) for page in rows]),
             ),
         )
 

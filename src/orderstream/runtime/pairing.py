@@ -55,11 +55,13 @@ class Pairing:
         if max(self._keeps) <= MANY:
             return {} if max(self._keeps) <= MANY // 2 else None
         return positions_after(
-            kept[-1][0]
-            for topic, half in self._half_of.items()
-            if self._keeps[half] > MANY
-            for kept in self._waits[topic].values()
-            if kept
+            [
+                kept[-1][0]
+                for topic, half in self._half_of.items()
+                if self._keeps[half] > MANY
+                for kept in self._waits[topic].values()
+                if kept
+            ]
         )
 
     def take(self, records: Sequence[Record], now: float, busy: float) -> Sequence[Record]:
@@ -71,13 +73,7 @@ class Pairing:
         not. `now` is a monotonic time in seconds.
         """
         taken: list[Record] = []
-        late = 0
-        for record in records:
-            half = self._half_of.get(record.topic() or "")
-            if half is None:
-                taken.append(record)
-            else:
-                late += self._keep(record, half, now)
+        late = self._keep(records, now, taken)
         wait_s = self._patience_s * busy
         at_once = wait_s < WAIT_MIN_S or self.keeps > KEPT_MAX
         in_pairs, alone = self._set_free(taken, now if at_once else now - wait_s)
@@ -86,19 +82,27 @@ class Pairing:
             self._patience_s = min(max(self._patience_s * better, PATIENCE_MIN_S), self._wait_s)
         return taken
 
-    def _keep(self, record: Record, half: int, now: float) -> bool:
-        """Keep a record; true if its other half went without it."""
-        key = record.key()
-        self._waits[record.topic() or ""][record.partition() or 0].append((record, key, now))
-        self._keeps[half] += 1
-        if key in self._alone:
-            del self._alone[key]
-            self._met[key] = 1
-            return True
-        if self._single.setdefault(key, half) != half:
-            del self._single[key]
-            self._met[key] = 2
-        return False
+    def _keep(self, records: Sequence[Record], now: float, taken: list[Record]) -> int:
+        """Keep what has another half, take the rest; return how many went without their other."""
+        half_of, waits, keeps = self._half_of, self._waits, self._keeps
+        single, alone, late = self._single, self._alone, 0
+        for record in records:
+            topic = record.topic() or ""
+            half = half_of.get(topic)
+            if half is None:
+                taken.append(record)
+                continue
+            key = record.key()
+            waits[topic][record.partition() or 0].append((record, key, now))
+            keeps[half] += 1
+            if key in alone:
+                del alone[key]
+                self._met[key] = 1
+                late += 1
+            elif single.setdefault(key, half) != half:
+                del single[key]
+                self._met[key] = 2
+        return late
 
     def _set_free(self, taken: list[Record], due: float) -> tuple[int, int]:
         """Take what need not wait, or not any more; return how many went in pairs, and alone."""
@@ -109,12 +113,10 @@ class Pairing:
                 before = len(kept)
                 while kept:
                     record, key, since = kept[0]
-                    if key in met:
+                    if left := met.pop(key, 0):
                         in_pairs += 1
-                        if met[key] == 1:
-                            del met[key]
-                        else:
-                            met[key] -= 1
+                        if left > 1:
+                            met[key] = left - 1
                     elif since <= due:
                         alone += 1
                         self._single.pop(key, None)
