@@ -15,10 +15,12 @@ class Histogram:
 
     def add(self, value_us: int) -> None:
         """Count one value; one below zero counts as zero."""
-        value_us = min(max(value_us, 0), VALUE_US_MAX)
+        if not 0 <= value_us <= VALUE_US_MAX:
+            value_us = 0 if value_us < 0 else VALUE_US_MAX
         self._counts[bucket_of(value_us)] += 1
         self.count += 1
-        self.max_us = max(self.max_us, value_us)
+        if value_us > self.max_us:
+            self.max_us = value_us
 
     def percentile_us(self, percent: float) -> float:
         """Return the value that `percent` of those counted do not exceed; 0 when there are none."""

@@ -60,7 +60,7 @@ class AnswerReader:
             status,
             body,
             _retry_after(head) if status in (429, 503) else None,
-            _field(head, b"\r\nconnection:") == b"close",
+            b"\r\nconnection:" in head and _field(head, b"\r\nconnection:") == b"close",
         )
 
 
@@ -68,7 +68,7 @@ def _body(head: bytes, status: int, data: bytes, begin: int) -> tuple[bytes, int
     """Return the body and where it ends, or None while there is more to come."""
     if status in (204, 304):
         return b"", begin
-    if _field(head, b"\r\ntransfer-encoding:") == b"chunked":
+    if b"\r\ntransfer-encoding:" in head and _field(head, b"\r\ntransfer-encoding:") == b"chunked":
         return _chunks(data, begin)
     length = _field(head, b"\r\ncontent-length:")
     if length is None:
