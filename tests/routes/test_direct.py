@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from threading import Thread
 
 import pytest
+from structlog.testing import capture_logs
 
 from orderstream.local.processes import free_port
 from orderstream.runtime import connection
@@ -110,6 +111,35 @@ class TestADirectRoute:
                 post(b"later") + ask("/body") + ask("/body", more="Connection: close\r\n")
             )
             assert statuses(all_of(client)) == [b"202", b"200", b"200"]
+
+    def test_handles_once_what_waits_while_an_offer_comes_behind_it(self, served: Served) -> None:
+        """Java's client offers HTTP/2 with each request; nobody takes it."""
+        offer = (
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        )
+        for _ in range(2):  # The second time with a known head.
+            for sent in (
+                [post(b"later") + post(b"instead", offer)],
+                [post(b"later"), post(b"instead", offer)],
+            ):
+                handled.clear()
+                with connect(served.port) as client:
+                    for piece in sent:
+                        client.sendall(piece)
+                        until(lambda: b"later" in handled, what="the first is being handled")
+                    answers = client.recv(65_536)
+                    while len(statuses(answers)) < 2:
+                        answers += client.recv(65_536)
+                assert handled[0] == b"later"
+                assert handled.count(b"later") == 1
+                assert statuses(answers)[0] == b"202"
+
+    def test_ends_the_connection_of_a_handler_that_fails(self, served: Served) -> None:
+        with capture_logs() as logs, connect(served.port) as client:
+            for piece in post(b"failing"):
+                client.sendall(bytes([piece]))
+            assert not aborted(client)
+        assert [line["event"] for line in logs] == ["a request's handler failed"]
 
     def test_is_asked_for_the_less_common_by_asgi(self, served: Served) -> None:
         with connect(served.port) as client:

@@ -1,6 +1,7 @@
 """Order ids: each is given once, and by turns of one partition."""
 
 from collections import Counter
+from operator import itemgetter
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,15 @@ class TestOrderIds:
         for turn in range(8):
             given = {partition_of(b"%d" % ids.take(turn), 4) for _ in range(20)}
             assert given == {turn % 4}
+
+    @pytest.mark.parametrize("lower", [5_000, 999_990])
+    def test_lower_ones_of_a_database_set_back_have_their_partition_too(self, lower: int) -> None:
+        ids = OrderIds(4)
+        ids.put(range(1_000_000, 1_000_128))
+        ids.put(range(lower, lower + 500))
+        given = [(turn % 4, ids.take(turn)) for turn in range(8) for _ in range(20)]
+        assert min(given, key=itemgetter(1))[1] < 1_000_000
+        assert all(partition_of(b"%d" % order_id, 4) == turn for turn, order_id in given)
 
     def test_without_turns_they_are_given_in_their_order(self) -> None:
         ids = OrderIds(4)

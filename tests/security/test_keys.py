@@ -38,6 +38,8 @@ class TestAKey:
             [(b"authorization", b"bearer  " + KEY.encode() + b" ")],
             [(b"x-api-key", KEY.encode())],
             [(b"authorization", b"Basic abc"), (b"x-api-key", KEY.encode())],
+            [(b"x-api-key", b"wrong"), (b"x-api-key", KEY.encode())],
+            [(b"authorization", b"Basic abc"), (b"authorization", b"Bearer " + KEY.encode())],
         ],
     )
     def test_is_found_in_either_header(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -54,6 +56,8 @@ class TestAKey:
             [(b"x-api-key", ENTRY.digest.hex().encode())],
             [(b"x-api-key", b"\xff\x00")],
             [(b"x-api-key", b"wrong"), (b"authorization", b"Bearer " + KEY.encode())],
+            [(b"x-api-key", KEY.encode()), (b"x-api-key", b"wrong")],
+            [(b"authorization", b"Bearer " + KEY.encode()), (b"authorization", b"Basic abc")],
         ],
     )
     def test_is_nothing_less_than_the_key(self, headers: list[tuple[bytes, bytes]]) -> None:

@@ -31,7 +31,7 @@ class OrderIds:
         return len(self._coming) + self._sorted
 
     def put(self, ids: Iterable[int]) -> None:
-        """Add ids, ascending and above all before them."""
+        """Add ids, ascending, and above all before them unless a database was set back."""
         self._coming.extend(ids)
 
     def take(self, turn: int | None) -> int:
@@ -66,7 +66,7 @@ class OrderIds:
         count = min(len(self._coming), count)
         for _ in range(count):
             order_id = self._coming.popleft()
-            if order_id >= run.end:
+            if not run.begin <= order_id < run.end:
                 run = self._run = _Run(order_id)
             h = (run.h ^ run.tails[order_id - run.begin]) * run.factor & _32_BITS
             of[_finished(h) % partitions].append(order_id)

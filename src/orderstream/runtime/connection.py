@@ -175,9 +175,11 @@ class Connection(OneWriteProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._in_message = False
+        if self._offered:
+            return  # It is read again without the offer; `cycle` is still the one before.
         if isinstance(self.cycle, Exchange):
             self.cycle.whole()
-        elif not self._offered:
+        else:
             super().on_message_complete()
 
     def answered(self, answer: bytes, *, keep_alive: bool) -> None:

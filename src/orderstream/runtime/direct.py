@@ -67,9 +67,10 @@ class KnownHeads:
 
 @dataclass(frozen=True, slots=True)
 class DirectRoute:
-    """POSTs to some paths; `handle` raises nothing, and calls `Answer` once, now or later.
+    """POSTs to some paths; `handle` calls `Answer` once, now or later.
 
-    `uri` names all of them in the metrics.
+    Where it raises, the error is logged and that connection ended. `uri` names all of them in the
+    metrics.
     """
 
     uri: str
@@ -95,13 +96,16 @@ class DirectRoute:
     def _handle_all(self) -> None:
         exchanges = self._whole.copy()
         self._whole.clear()
-        handle = self.handle
         for exchange in exchanges:
-            try:
-                handle(exchange.headers, exchange.body, exchange.answer)
-            except Exception as error:  # Those behind it have nothing to do with it.
-                log.error("a request's handler failed", exc_info=error)
-                exchange.abandon()
+            self.handle_now(exchange)
+
+    def handle_now(self, exchange: "Exchange") -> None:
+        """Have a whole request handled; one that fails has nothing to do with those behind it."""
+        try:
+            self.handle(exchange.headers, exchange.body, exchange.answer)
+        except Exception as error:
+            log.error("a request's handler failed", exc_info=error)
+            exchange.abandon()
 
 
 class Exchange:
@@ -154,7 +158,7 @@ class Exchange:
         """Have the request handled."""
         self.more_body = False
         if not self.response_complete:
-            self._route.handle(self.headers, self.body, self.answer)
+            self._route.handle_now(self)
 
     def abandon(self) -> None:
         """End the connection: what became of the request is not known."""

@@ -93,14 +93,14 @@ def _entry(text: str, number: int) -> Entry:
 
 
 def key_in(headers: Headers) -> str | None:
-    """Return the key in `X-API-Key`, or else in `Authorization: Bearer`; None without one."""
-    given = None
-    for name, value in headers:
-        if name == b"x-api-key":
-            given = value
-            break
-        if name == b"authorization" and value[:7].lower() == b"bearer ":
-            given = value[7:]
+    """Return the key in `X-API-Key`, or else in `Authorization: Bearer`; None without one.
+
+    Of a header that comes twice, the last counts, as for every other.
+    """
+    last = dict(headers)
+    given, authorization = last.get(b"x-api-key"), last.get(b"authorization", b"")
+    if given is None and authorization[:7].lower() == b"bearer ":
+        given = authorization[7:]
     return None if given is None else given.strip().decode("latin-1")
 
 

@@ -144,10 +144,10 @@ class Publisher:
             self._poll_busy_soon()
 
     def turn(self) -> int | None:
-        """Return a number that is another for each request of a busy producer; None at rest.
+        """Return a number that is another for each request of a producer that is busy; else None.
 
-        Records of one turn go out together if they are of one partition. Busy is who was with the
-        last record.
+        Records of one turn go out together if they are of one partition. Busy is who was it with
+        the last record: the first after a lull still has a number.
         """
         linger_ms = self._lingered_ms
         return int(time.monotonic() * 1000) // linger_ms if linger_ms else None
