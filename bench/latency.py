@@ -22,7 +22,7 @@ from orderstream.cli.load_plan import Plan, Tally
 from orderstream.runtime.settings import Settings
 
 SECONDS = 10
-WARM_UP_RUNS = 2  # Not counted: a broker's code is compiled while it runs.
+WARM_UP_RUNS = 6  # Not counted: at 100/s the broker's code is compiled after a minute.
 RUNS = 5
 TARGETS = {100: ("<= 10", "<= 30"), 1000: ("", ""), 5000: ("", "")}
 SKUS = 100
