@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from orderstream.local import postgres
-from orderstream.local.processes import ProcessId, wait_until
+from orderstream.local.postgres_folder import system_user
+from orderstream.local.processes import ProcessId, end, spawn, wait_until
 
 
 def killed(pid: int) -> None:
@@ -84,6 +85,21 @@ class TestPostgres:
         assert not postgres.status(home).running
         assert not postgres.stop(home)
         assert postgres.start(home).running
+
+    def test_a_stale_lock_of_its_socket_that_names_a_live_process_is_no_obstacle(
+        self, home: Path
+    ) -> None:
+        """As that of a killed server which nobody has waited for yet."""
+        data = postgres.start(home).data
+        postgres.stop(home)
+        stranger = spawn(["sleep", "60"], home / "stranger.log", user=system_user())
+        try:
+            socket = data.parent / "socket"
+            lines = [str(stranger.pid), str(data), "1", "5432", str(socket), ""]
+            (socket / ".s.PGSQL.5432.lock").write_text("\n".join(lines), "utf-8")
+            assert postgres.start(home).running
+        finally:
+            end([stranger], with_signal=signal.SIGKILL, within_s=5)
 
     def test_a_long_home_gets_its_socket_elsewhere(self, home: Path) -> None:
         deep = home / ("d" * 90)

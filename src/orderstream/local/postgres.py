@@ -170,11 +170,16 @@ def _servers_in(data: Path, pids: Iterable[int]) -> list[ProcessId]:
 
 
 def _end_orphans(data: Path) -> None:
-    """Backends may outlive a killed postmaster, and its pid may be a stranger's by now."""
+    """Backends may outlive a killed postmaster, and its pid may be a stranger's by now.
+
+    Or a dead child's that nobody has waited for yet. PostgreSQL asks only whether there is a
+    process of that number, and would not start as long as there is one: it names it in two files.
+    """
     import psutil
 
     end(_servers_in(data, psutil.pids()), with_signal=signal.SIGQUIT, within_s=3.0)
     (data / "postmaster.pid").unlink(missing_ok=True)
+    (_socket(data) / f"{_SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
 def _remove_abandoned() -> None:
