@@ -14,7 +14,17 @@ from typing import Any
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
-from bench.harness import Broken, Figure, Installation, folder, installation, keep, load, say
+from bench.harness import (
+    Broken,
+    Figure,
+    Installation,
+    folder,
+    installation,
+    keep,
+    load,
+    say,
+    verify,
+)
 from orderstream.cli.load_engine import Engine
 from orderstream.cli.load_histogram import Histogram
 from orderstream.cli.load_http import post_request
@@ -97,13 +107,15 @@ def run() -> list[Figure]:
                     f" ms, POST p50 {measured['post']['p50']:.2f}"
                     f" p99 {measured['post']['p99']:.2f} ms"
                 )
+        proof = verify(up.env)
     for rate, (p50, p99) in TARGETS.items():
         for what, target, kind in (("result", p50, "p50"), ("result", p99, "p99")):
             figures.append(_figure(runs[rate], rate, what, kind, target))
         figures.append(_figure(runs[rate], rate, "result", "p99.9", ""))
         figures.append(_figure(runs[rate], rate, "post", "p50", ""))
         figures.append(_figure(runs[rate], rate, "post", "p99", ""))
-    keep("latency", figures, runs=runs)
+    figures[0].notes.append(proof)
+    keep("latency", figures, runs=runs, verify=proof)
     return figures
 
 

@@ -13,7 +13,17 @@ from contextlib import contextmanager
 
 import httpx
 
-from bench.harness import Broken, Figure, Installation, folder, installation, keep, rate, turn_about
+from bench.harness import (
+    Broken,
+    Figure,
+    Installation,
+    folder,
+    installation,
+    keep,
+    rate,
+    turn_about,
+    verify,
+)
 
 OF_ONE, OF_ALL = 990, 10
 ORDERS = 80_000
@@ -54,12 +64,14 @@ def run() -> list[Figure]:
         without, beside, ratios = turn_about(
             up, ORDERS, RUNS, "listeners", lambda: _listeners(up, paths)
         )
+        proof = verify(up.env)
     figures = [
         Figure("end to end without listeners, 64 connections", "orders/s", "", without),
         Figure("the same beside 1,000 listeners", "orders/s", "", beside),
         Figure("their ratio", "x", ">= 0.95", ratios),
     ]
-    keep("listeners", figures)
+    figures[0].notes.append(proof)
+    keep("listeners", figures, verify=proof)
     return figures
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psutil
 
-from bench.harness import Figure, Installation, folder, installation, keep, load, say
+from bench.harness import Figure, Installation, folder, installation, keep, load, say, verify
 
 ORDERS = 60_000
 CONNECTIONS = 256
@@ -43,13 +43,14 @@ def run() -> list[Figure]:
             pss.append(_sum(most, 0))
             rss.append(_sum(most, 1))
             say(f"memory: {pss[-1]:,.0f} MiB PSS, {rss[-1]:,.0f} MiB RSS")
+        proof = verify(up.env)
     said = ", ".join(f"{name} {size:,.0f}" for name, (size, _) in sorted(by_process[-1].items()))
     figures = [
-        Figure("memory of our processes, PSS", "MiB", "< 700", pss, [f"last run: {said}"]),
+        Figure("memory of our processes, PSS", "MiB", "< 700", pss, [f"last run: {said}", proof]),
         Figure("memory of our processes, RSS", "MiB", "", rss),
         Figure("the same before any order, PSS", "MiB", "", [_sum(idle, 0)]),
     ]
-    keep("memory", figures, byProcess=by_process, idle=idle)
+    keep("memory", figures, byProcess=by_process, idle=idle, verify=proof)
     return figures
 
 

@@ -7,7 +7,7 @@ own. Rate and CPU as in `drain`.
 
 import os
 
-from bench.drain import MANY, Backlog, drain, servers
+from bench.drain import MANY, Backlog, audited, drain, servers
 from bench.harness import Figure, folder, keep, say
 
 ORDERS = int(os.environ.get("ORDERS", "1000000"))
@@ -24,6 +24,7 @@ PLACES = {
 def run() -> list[Figure]:
     """Measure it."""
     rates: dict[tuple[int, int], list[float]] = {}
+    proofs: list[str] = []
     for partitions, (orders, times, all_workers) in PLACES.items():
         with (
             folder() as at,
@@ -40,6 +41,8 @@ def run() -> list[Figure]:
                         f"scale: {partitions} partitions, {workers} workers:"
                         f" {done.orders_per_s:,.0f} orders/s; us: {cpu}"
                     )
+            proofs.append(audited(settings, env))
+            say(f"scale: {proofs[-1]}")
     figures = [
         Figure(
             f"{PLACES[partitions][0]:,} drained, {partitions} partitions, {workers} workers",
@@ -51,5 +54,6 @@ def run() -> list[Figure]:
     ]
     two = [b / a for a, b in zip(rates[4, 1], rates[4, 2], strict=True)]
     figures.append(Figure("two workers against one, 4 partitions", "x", ">= 1", two))
-    keep("scale", figures, orders=ORDERS)
+    figures[0].notes.extend(proofs)
+    keep("scale", figures, orders=ORDERS, verify=proofs)
     return figures

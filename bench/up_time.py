@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from bench.harness import UP_WITHIN_S, Broken, Figure, folder, installation, keep, say
+from bench.harness import UP_WITHIN_S, Broken, Figure, folder, installation, keep, say, verify
 
 RUNS = 3
 BODY = b'{"userId":42,"items":[{"sku":"ABC-001","qty":1}]}'
@@ -20,20 +20,24 @@ def run() -> list[Figure]:
     """Measure it."""
     new: list[float] = []
     again: list[float] = []
+    proof = ""
     for _ in range(RUNS):
         with folder() as at:
-            new.append(_first_confirmed(at))
-            again.append(_first_confirmed(at))
+            after_s, _ = _first_confirmed(at)
+            new.append(after_s)
+            after_s, proof = _first_confirmed(at)
+            again.append(after_s)
         say(f"up_time: new {new[-1]:.2f} s, data kept {again[-1]:.2f} s")
     figures = [
         Figure("up to first order CONFIRMED, new", "s", "<= 10", new),
-        Figure("up to first order CONFIRMED, data kept", "s", "<= 10", again),
+        Figure("up to first order CONFIRMED, data kept", "s", "<= 10", again, [proof]),
     ]
-    keep("up_time", figures)
+    keep("up_time", figures, verify=proof)
     return figures
 
 
-def _first_confirmed(at: Path) -> float:
+def _first_confirmed(at: Path) -> tuple[float, str]:
+    """Return the seconds it took, and what `verify` says then."""
     headers = {"prefer": "wait=5", "content-type": "application/json"}
     with installation(at) as up, httpx.Client(timeout=10, trust_env=False) as client:
         url = f"{up.address('order')}/api/orders"
@@ -42,7 +46,8 @@ def _first_confirmed(at: Path) -> float:
             try:
                 answer = client.post(url, content=BODY, headers=headers)
                 if answer.status_code == 200 and answer.json()["status"] == "CONFIRMED":
-                    return time.perf_counter() - up.began
+                    after_s = time.perf_counter() - up.began
+                    return after_s, verify(up.env)
             except httpx.TransportError:
                 pass
             time.sleep(0.02)
