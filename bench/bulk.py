@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 import psutil
 
-from bench.drain import MANY, cpu_of, left_of, servers, serving
+from bench.drain import MANY, all_stages, cpu_of, left_of, servers, serving
 from bench.harness import (
     CAUGHT_UP_WITHIN_S,
     Broken,
@@ -28,7 +28,7 @@ from bench.harness import (
     verify,
     wait_until_ready,
 )
-from orderstream.flow import SERVICES, flow
+from orderstream.flow import flow
 from orderstream.runtime.admin import Admin
 from orderstream.runtime.settings import Settings
 
@@ -67,27 +67,22 @@ def run() -> list[Figure]:
         wait_until_ready([settings.address("order")])
         send(settings, service, WARM_UP_ORDERS)
         runs["order service alone"] = [_told(settings, service, "alone") for _ in range(RUNS)]
-        for name in SERVICES:
-            if name != "order":
-                stack.enter_context(serving(name, settings, env, 0))
+        stack.enter_context(all_stages(settings, env))
         beside = runs["with all services"] = []
         for _ in range(RUNS):
             _until_caught_up(settings)
             beside.append(_told(settings, service, "with all services"))
         proof = verify(env)
-    say(f"bulk: {proof}")
     figures: list[Figure] = []
     for name, sent in runs.items():
         rates = [one.orders_per_s for one in sent]
-        figures.append(
-            Figure(f"bulk, one connection, {name}", "orders/s", ">= 20,000", rates, [proof])
-        )
+        figures.append(Figure(f"bulk, one connection, {name}", "orders/s", ">= 20,000", rates))
         for who in sent[0].cpu_us:
             cpu = [one.cpu_us[who] for one in sent]
             figures.append(Figure(f"  CPU of {who}", "us/order", "", cpu))
         sizes = [one.rss_mib for one in sent]
         figures.append(Figure("  peak RSS of the order service", "MiB", "", sizes))
-    keep("bulk", figures, orders=ORDERS, verify=proof)
+    keep("bulk", figures, proof, orders=ORDERS)
     return figures
 
 

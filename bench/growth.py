@@ -121,9 +121,7 @@ def keep_proved(name: str, up: Installation, figures: list[Figure]) -> None:
     """Take the history away, verify what came over HTTP, and keep the figures with the proof."""
     _take_away(up)
     proof = verify(up.env)
-    say(f"{name}: {proof}")
-    figures[0].notes.append(proof)
-    keep(name, figures, verify=proof)
+    keep(name, figures, proof)
 
 
 def _connected(up: Installation) -> "psycopg.Connection[Any]":

@@ -307,8 +307,14 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
-def keep(name: str, figures: Sequence[Figure], **more: object) -> None:
-    """Write the figures to results/NAME.json, with what else was measured."""
+def keep(name: str, figures: Sequence[Figure], *proofs: str, **more: object) -> None:
+    """Write the figures to results/NAME.json, with what else was measured.
+
+    `proofs` are what `verify` said: said here, and again below the table, of the first figure.
+    """
+    for proof in proofs:
+        say(f"{name}: {proof}")
+    figures[0].notes.extend(proofs)
     RESULTS.mkdir(exist_ok=True)
     document = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -318,6 +324,7 @@ def keep(name: str, figures: Sequence[Figure], **more: object) -> None:
             "loadBefore": os.getloadavg(),
         },
         "figures": [figure.__dict__ for figure in figures],
+        "verify": proofs,
         **more,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")

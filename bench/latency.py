@@ -114,8 +114,7 @@ def run() -> list[Figure]:
         figures.append(_figure(runs[rate], rate, "result", "p99.9", ""))
         figures.append(_figure(runs[rate], rate, "post", "p50", ""))
         figures.append(_figure(runs[rate], rate, "post", "p99", ""))
-    figures[0].notes.append(proof)
-    keep("latency", figures, runs=runs, verify=proof)
+    keep("latency", figures, proof, runs=runs)
     return figures
 
 

@@ -42,7 +42,6 @@ def run() -> list[Figure]:
                         f" {done.orders_per_s:,.0f} orders/s; us: {cpu}"
                     )
             proofs.append(audited(settings, env))
-            say(f"scale: {proofs[-1]}")
     figures = [
         Figure(
             f"{PLACES[partitions][0]:,} drained, {partitions} partitions, {workers} workers",
@@ -54,6 +53,5 @@ def run() -> list[Figure]:
     ]
     two = [b / a for a, b in zip(rates[4, 1], rates[4, 2], strict=True)]
     figures.append(Figure("two workers against one, 4 partitions", "x", ">= 1", two))
-    figures[0].notes.extend(proofs)
-    keep("scale", figures, orders=ORDERS, verify=proofs)
+    keep("scale", figures, *proofs, orders=ORDERS)
     return figures

@@ -20,24 +20,22 @@ def run() -> list[Figure]:
     """Measure it."""
     new: list[float] = []
     again: list[float] = []
-    proof = ""
+    proofs: list[str] = []
     for _ in range(RUNS):
         with folder() as at:
-            after_s, _ = _first_confirmed(at)
-            new.append(after_s)
-            after_s, proof = _first_confirmed(at)
-            again.append(after_s)
+            new.append(_first_confirmed(at, proofs))
+            again.append(_first_confirmed(at, proofs))
         say(f"up_time: new {new[-1]:.2f} s, data kept {again[-1]:.2f} s")
     figures = [
         Figure("up to first order CONFIRMED, new", "s", "<= 10", new),
-        Figure("up to first order CONFIRMED, data kept", "s", "<= 10", again, [proof]),
+        Figure("up to first order CONFIRMED, data kept", "s", "<= 10", again),
     ]
-    keep("up_time", figures, verify=proof)
+    keep("up_time", figures, *proofs)
     return figures
 
 
-def _first_confirmed(at: Path) -> tuple[float, str]:
-    """Return the seconds it took, and what `verify` says then."""
+def _first_confirmed(at: Path, proofs: list[str]) -> float:
+    """Return the seconds it took; what `verify` says then is added to the proofs."""
     headers = {"prefer": "wait=5", "content-type": "application/json"}
     with installation(at) as up, httpx.Client(timeout=10, trust_env=False) as client:
         url = f"{up.address('order')}/api/orders"
@@ -47,7 +45,8 @@ def _first_confirmed(at: Path) -> tuple[float, str]:
                 answer = client.post(url, content=BODY, headers=headers)
                 if answer.status_code == 200 and answer.json()["status"] == "CONFIRMED":
                     after_s = time.perf_counter() - up.began
-                    return after_s, verify(up.env)
+                    proofs.append(verify(up.env))
+                    return after_s
             except httpx.TransportError:
                 pass
             time.sleep(0.02)

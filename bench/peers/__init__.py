@@ -51,9 +51,7 @@ def run() -> list[Figure]:
             reports[peer.name] = side_by_side(peer, up, at)
             figures += _figures(peer, reports[peer.name])
         proof = verify(up.env)
-    say(f"peers: {proof}")
-    figures[0].notes.append(proof)
-    keep("peers", figures, reports=reports, verify=proof)
+    keep("peers", figures, proof, reports=reports)
     return figures
 
 
